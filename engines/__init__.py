@@ -1,0 +1,1 @@
+"""Run tensors on the best engine this device has. Knows no images, tasks or HTTP."""
