@@ -1,0 +1,47 @@
+"""What can go wrong, in the words of the domain. Knows no HTTP: ``api.errors`` maps to statuses.
+
+Every message is a sentence for the person who caused the error: what was wrong, with which
+value, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class EdgeServerError(Exception):
+    """Base of all errors that users are meant to read."""
+
+
+class SettingsError(EdgeServerError):
+    """A setting, the configuration file or the data directory cannot be used."""
+
+
+class ImageError(EdgeServerError):
+    """The caller's picture cannot be loaded."""
+
+
+class ModelIdError(EdgeServerError):
+    """A model id is malformed."""
+
+
+class ModelNotFoundError(EdgeServerError):
+    """No model with this id is installed."""
+
+
+class ModelExistsError(EdgeServerError):
+    """A model with this id is installed already."""
+
+
+class PackageError(EdgeServerError):
+    """A model package is damaged, incomplete, or of a kind that cannot be served."""
+
+
+class RequestError(EdgeServerError):
+    """The request asks for something that the model cannot do."""
+
+
+class ModelFailedError(EdgeServerError):
+    """An installed model could not be loaded or run."""
+
+
+class BusyError(EdgeServerError):
+    """The server cannot take this request now; the same request may succeed shortly."""

@@ -1,0 +1,196 @@
+"""Pictures to the network's input: crop, grey, resize into place, then the dtype it asks for.
+
+Pixels stay uint8 BGR until ``make_feed``'s function, the last step before the engine. The
+geometry is that of Roboflow Inference, pixel for pixel: OpenCV's bilinear resize on uint8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_server.vision.params import InferParams
+from edge_server.vision.placement import Placement
+from edge_server.vision.predictions import Image
+from engines.base import Array, TensorSpec
+
+ResizeMode: TypeAlias = Literal["stretch", "letterbox", "center-crop"]
+Pixels: TypeAlias = NDArray[np.uint8]
+Preprocess: TypeAlias = Callable[[Sequence[Image], InferParams], tuple[Pixels, list[Placement]]]
+
+
+@dataclass(frozen=True)
+class StaticCrop:
+    """The part of every picture that the model was trained on, in percent of its size."""
+
+    x_min: float
+    x_max: float
+    y_min: float
+    y_max: float
+
+    def __post_init__(self) -> None:
+        x_good = 0 <= self.x_min < self.x_max <= 100
+        if not (x_good and 0 <= self.y_min < self.y_max <= 100):
+            raise ValueError("edges must rise within 0 to 100 percent")
+
+    def apply(self, image: Image) -> tuple[Image, tuple[int, int]]:
+        """The cropped view, at least one pixel large, and its corner (x, y)."""
+        height, width = image.shape[:2]
+        left, top = int(self.x_min / 100 * width), int(self.y_min / 100 * height)
+        right = max(int(self.x_max / 100 * width), left + 1)
+        bottom = max(int(self.y_max / 100 * height), top + 1)
+        return image[top:bottom, left:right], (left, top)
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """What the network was trained to see.
+
+    Attributes:
+        height: of its input, in pixels.
+        width: likewise.
+        resize_mode: how a picture of another size is put in.
+        padding_value: grey of the letterbox's bars, 0 to 255.
+        color_mode: channel order of the network.
+        scaling_factor: values are divided by it; None leaves 0 to 255.
+        normalization: means and deviations by channel in ``color_mode`` order, after scaling.
+        static_crop: done first, unless the caller disables it.
+        grayscale: whether colours are taken out, unless the caller disables it.
+    """
+
+    height: int
+    width: int
+    resize_mode: ResizeMode
+    padding_value: int = 0
+    color_mode: Literal["rgb", "bgr"] = "rgb"
+    scaling_factor: float | None = 255.0
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    static_crop: StaticCrop | None = None
+    grayscale: bool = False
+
+
+def make_preprocess(network_input: NetworkInput) -> Preprocess:
+    """A function that puts pictures of any size into one (B, H, W, 3) uint8 BGR tensor."""
+    place = _PLACERS[network_input.resize_mode]
+    height, width = network_input.height, network_input.width
+    crop, grayscale = network_input.static_crop, network_input.grayscale
+    padding = np.uint8(network_input.padding_value)
+
+    def preprocess(images: Sequence[Image], params: InferParams) -> tuple[Pixels, list[Placement]]:
+        canvases = np.empty((len(images), height, width, 3), np.uint8)
+        placements = []
+        for image, canvas in zip(images, canvases, strict=True):
+            original, corner = (image.shape[1], image.shape[0]), (0, 0)
+            if crop is not None and not params.disable_static_crop:
+                image, corner = crop.apply(image)
+            if grayscale and not params.disable_grayscale:
+                image = _gray(image)
+            scale, pad = place(image, canvas, padding)
+            placements.append(Placement(original, corner, scale, pad))
+        return canvases, placements
+
+    return preprocess
+
+
+def make_feed(network_input: NetworkInput, spec: TensorSpec) -> Callable[[Pixels], Array]:
+    """A function that turns (B, H, W, 3) uint8 BGR pixels into what the engine's input asks for.
+
+    Engines built by us take the pixels as they are (uint8 NHWC, normalisation inside the
+    graph); plain ONNX weights take normalised floats (B, 3, H, W).
+
+    Raises:
+        ValueError: the input is neither, or has another size than the package says.
+    """
+    size = (network_input.height, network_input.width)
+    if spec.dtype == np.uint8 and _fits(spec, (None, *size, 3)):
+        return lambda pixels: pixels
+    if spec.dtype.kind != "f" or not _fits(spec, (None, 3, *size)):
+        raise ValueError(
+            f"its input is {spec}; expected float (batch, 3, {size[0]}, {size[1]}) "
+            f"or uint8 (batch, {size[0]}, {size[1]}, 3)"
+        )
+    factor, offset = _affine(network_input)
+    order = slice(None, None, -1) if network_input.color_mode == "rgb" else slice(None)
+    dtype = spec.dtype
+
+    def feed(pixels: Pixels) -> Array:
+        planes = pixels[..., order].transpose(0, 3, 1, 2)
+        tensor = np.empty(planes.shape, np.float32)
+        np.multiply(planes, factor, out=tensor)
+        if offset is not None:
+            tensor -= offset
+        return tensor.astype(dtype, copy=False)
+
+    return feed
+
+
+def _gray(image: Image) -> Image:
+    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    return np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), np.uint8)
+
+
+def _affine(network_input: NetworkInput) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Scaling and normalisation as one factor and one offset per channel: x * factor - offset."""
+    scaling = network_input.scaling_factor or 1.0
+    if network_input.normalization is None:
+        return np.full((3, 1, 1), 1 / scaling, np.float32), None
+    means, stds = (np.array(row).reshape(3, 1, 1) for row in network_input.normalization)
+    return (1 / (scaling * stds)).astype(np.float32), (means / stds).astype(np.float32)
+
+
+def _fits(spec: TensorSpec, shape: tuple[int | None, ...]) -> bool:
+    return len(spec.shape) == len(shape) and all(
+        want is None or have is None or want == have
+        for want, have in zip(shape, spec.shape, strict=True)
+    )
+
+
+Geometry: TypeAlias = tuple[tuple[float, float], tuple[int, int]]
+"""The scale and the pad of a ``Placement``."""
+
+
+def _stretch(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
+    height, width = canvas.shape[:2]
+    cv2.resize(image, (width, height), dst=canvas, interpolation=cv2.INTER_LINEAR)
+    return (width / image.shape[1], height / image.shape[0]), (0, 0)
+
+
+def _letterbox(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
+    height, width = canvas.shape[:2]
+    scale = min(width / image.shape[1], height / image.shape[0])
+    inner_width = max(1, int(image.shape[1] * scale))
+    inner_height = max(1, int(image.shape[0] * scale))
+    left, top = (width - inner_width) // 2, (height - inner_height) // 2
+    canvas[:top], canvas[top + inner_height :] = padding, padding
+    canvas[:, :left], canvas[:, left + inner_width :] = padding, padding
+    inner = canvas[top : top + inner_height, left : left + inner_width]
+    cv2.resize(image, (inner_width, inner_height), dst=inner, interpolation=cv2.INTER_LINEAR)
+    return (scale, scale), (left, top)
+
+
+def _center_crop(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
+    """No scaling: cut what is larger, pad with black what is smaller (the reference's choice)."""
+    canvas[:] = 0
+    pads = []
+    source, target = [], []
+    for axis in (0, 1):
+        have, want = image.shape[axis], canvas.shape[axis]
+        offset = (want - have) // 2 if want > have else -((have - want) // 2)
+        pads.append(offset)
+        count = min(have, want)
+        source.append(slice(max(-offset, 0), max(-offset, 0) + count))
+        target.append(slice(max(offset, 0), max(offset, 0) + count))
+    canvas[tuple(target)] = image[tuple(source)]
+    return (1.0, 1.0), (pads[1], pads[0])
+
+
+_PLACERS: dict[ResizeMode, Callable[[Image, Pixels, np.uint8], Geometry]] = {
+    "stretch": _stretch,
+    "letterbox": _letterbox,
+    "center-crop": _center_crop,
+}

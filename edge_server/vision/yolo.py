@@ -1,0 +1,63 @@
+"""Anchor-free YOLO heads: one output (B, 4 + C, N), as YOLOv8, v9, v11 and v12 export it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edge_server.vision.boxes import nms, xywh_to_xyxy
+from edge_server.vision.params import InferParams, Thresholds
+from edge_server.vision.placement import Placement
+from edge_server.vision.predictions import Detections
+from engines.base import Array
+
+
+class AnchorFreeDecoder:
+    """Rows 0 to 3 are cx, cy, w, h in network pixels, the others class scores from 0 to 1."""
+
+    def __init__(self, class_names: Sequence[str], thresholds: Thresholds) -> None:
+        self._class_names = tuple(class_names)
+        self._thresholds = thresholds
+
+    def __call__(
+        self, outputs: Mapping[str, Array], placements: Sequence[Placement], params: InferParams
+    ) -> list[Detections]:
+        """See ``decoders.Decoder``."""
+        head = next(iter(outputs.values()))
+        if head.ndim != 3 or head.shape[1] < 4 + len(self._class_names):
+            raise ValueError(
+                f"its output is {head.shape}; expected (batch, 4 + {len(self._class_names)} "
+                "classes, cells)"
+            )
+        return [
+            self._decode(rows, placement, params)
+            for rows, placement in zip(head, placements, strict=False)  # padded pictures follow
+        ]
+
+    def _decode(self, rows: Array, placement: Placement, params: InferParams) -> Detections:
+        limits = self._thresholds.resolve(params.confidence, self._class_names)
+        # Most cells see nothing: drop them on the class rows alone, before anything is copied.
+        candidates = np.flatnonzero(rows[4:].max(axis=0) > limits.min())
+        found = rows[:, candidates].astype(np.float32, copy=False)
+        class_ids = found[4:].argmax(axis=0)
+        scores = found[4:].max(axis=0)
+        if len(limits) > 1:
+            above = scores > limits[np.minimum(class_ids, len(limits) - 1)]
+            found, class_ids, scores = found[:, above], class_ids[above], scores[above]
+        boxes = xywh_to_xyxy(found[:4].T)
+        kept = nms(
+            boxes,
+            scores,
+            class_ids,
+            iou_threshold=params.iou_threshold,
+            class_agnostic=params.class_agnostic_nms,
+            max_detections=params.max_detections,
+        )
+        if params.class_filter:  # after max_detections: the reference filters its answer
+            wanted = np.isin(class_ids[kept], self._ids_of(params.class_filter))
+            kept = kept[wanted]
+        return Detections(placement.to_original(boxes[kept]), scores[kept], class_ids[kept])
+
+    def _ids_of(self, names: Sequence[str]) -> list[int]:
+        return [index for index, name in enumerate(self._class_names) if name in names]
