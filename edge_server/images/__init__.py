@@ -1,0 +1,1 @@
+"""Pictures: whatever a caller sends becomes pixels, and predictions are drawn on them."""

@@ -1,0 +1,348 @@
+"""Encoded pictures to pixels: formats, modes, orientation, limits, damage."""
+
+import base64
+import json
+import random
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_server.errors import ImageError
+from edge_server.images.decode import decode_image, find_format
+
+REFERENCE = json.loads(
+    (Path(__file__).parents[2] / "fixtures" / "images" / "load_exif_and_modes.json").read_text()
+)
+PLENTY = 10**6
+HAS_GIF = cv2.haveImageWriter("picture.gif")
+
+FORMATS = {
+    "jpeg": (".jpg", []),
+    "progressive jpeg": (".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
+    "png": (".png", []),
+    "bmp": (".bmp", []),
+    "lossless webp": (".webp", []),
+    "lossy webp": (".webp", [cv2.IMWRITE_WEBP_QUALITY, 60]),
+    "compressed tiff": (".tiff", []),
+    "plain tiff": (".tiff", [cv2.IMWRITE_TIFF_COMPRESSION, 1]),
+} | ({"gif": (".gif", [])} if HAS_GIF else {})
+LOSSLESS = ["png", "bmp", "lossless webp", "compressed tiff", "plain tiff"]
+
+
+def gradient(width=26, height=18):
+    """A smooth picture that survives lossy formats: blue to the right, green downwards."""
+    image = np.full((height, width, 3), 60, np.uint8)
+    image[..., 0] = np.linspace(0, 255, width)
+    image[..., 1] = np.linspace(0, 255, height)[:, None]
+    return image
+
+
+def encoded_as(name, image=None):
+    extension, options = FORMATS[name]
+    return cv2.imencode(extension, gradient() if image is None else image, options)[1].tobytes()
+
+
+def reference(name):
+    return base64.b64decode(REFERENCE["inputs"][name])
+
+
+def png(width, height, depth, color_type, rows, palette=b""):
+    """A PNG of any mode; every row of ``rows`` is packed bytes."""
+
+    def chunk(kind, data):
+        checksum = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + bytes(row) for row in rows))
+    parts = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", header)]
+    if palette:
+        parts.append(chunk(b"PLTE", palette))
+    return b"".join([*parts, chunk(b"IDAT", pixels), chunk(b"IEND", b"")])
+
+
+def cmyk_jpeg(ink):
+    """An 8 x 8 JPEG of four components (Adobe's inverted CMYK), one flat value each."""
+
+    def segment(marker, data):
+        return bytes((0xFF, marker)) + struct.pack(">H", len(data) + 2) + data
+
+    def bits_of(value):
+        size = abs(value).bit_length()
+        low = value if value >= 0 else value + (1 << size) - 1
+        return f"{size:04b}" + (f"{low:0{size}b}" if size else "") + "0"
+
+    stream = "".join(bits_of(value - 128) for value in ink)
+    stream += "1" * (-len(stream) % 8)
+    scan = bytes(int(stream[at : at + 8], 2) for at in range(0, len(stream), 8))
+    components = b"".join(bytes((number, 0x11, 0)) for number in range(1, 5))
+    return b"".join(
+        [
+            b"\xff\xd8",
+            segment(0xEE, b"Adobe\0\x64\0\0\0\0\0"),
+            segment(0xDB, b"\0" + bytes([8] * 64)),
+            segment(0xC0, struct.pack(">BHHB", 8, 8, 8, 4) + components),
+            segment(0xC4, b"\0" + bytes([0, 0, 0, 12] + [0] * 12) + bytes(range(12))),
+            segment(0xC4, b"\x10" + bytes([1] + [0] * 15) + b"\0"),
+            segment(0xDA, b"\4" + bytes((1, 0, 2, 0, 3, 0, 4, 0)) + b"\0\x3f\0"),
+            scan.replace(b"\xff", b"\xff\0"),
+            b"\xff\xd9",
+        ]
+    )
+
+
+def gif_animation():
+    """Two frames of 2 x 1: the first black and white, the second white and black."""
+    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 2, 1, 0) + b"\x02\x02%s\x00"
+    first, second = frame % b"\x44\x0a", frame % b"\x0c\x0a"
+    head = b"GIF89a" + struct.pack("<HHBBB", 2, 1, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    return head + first + second + b"\x3b"
+
+
+def tiff(*entries, order="<"):
+    """A TIFF header whose directory has ``entries`` of (tag, type, value)."""
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    body = struct.pack(f"{order}IH", 8, len(entries))
+    for tag, kind, value in entries:
+        number = struct.pack(f"{order}{'H' if kind == 3 else 'I'}", value)
+        body += struct.pack(f"{order}HHI", tag, kind, 1) + number.ljust(4, b"\0")
+    return magic + body + b"\0" * 4
+
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+    """Fails the test that decodes a pixel."""
+
+    def decoded(*args):
+        pytest.fail("the decoder was called")
+
+    monkeypatch.setattr(cv2, "imdecode", decoded)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_becomes_bgr(name):
+    image = decode_image(encoded_as(name), max_pixels=PLENTY)
+    assert image.shape == (18, 26, 3)
+    assert image.dtype == np.uint8
+    off = np.abs(image.astype(int) - gradient())
+    assert off.max() == 0 if name in LOSSLESS else off.mean() < 20
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_every_kind_of_buffer_is_decoded(kind):
+    assert decode_image(kind(encoded_as("png")), max_pixels=PLENTY).shape == (18, 26, 3)
+
+
+def test_pixels_are_read_only():
+    image = decode_image(encoded_as("png"), max_pixels=PLENTY)
+    with pytest.raises(ValueError, match="read-only"):
+        image[0, 0] = 0
+
+
+@pytest.mark.parametrize(
+    "case",
+    REFERENCE["expected"]["jpeg"],
+    ids=lambda case: f"disabled={case['disable_preproc_auto_orient']}",
+)
+def test_exif_orientation_is_applied_unless_switched_off(case):
+    upright = not case["disable_preproc_auto_orient"]
+    image = decode_image(reference("jpeg_base64"), max_pixels=PLENTY, auto_orient=upright)
+    assert list(image.shape[:2]) == case["shape_hw"]
+    tolerance = REFERENCE["tolerance"]["abs"]
+    assert np.abs(image[1, 1].astype(int) - case["bgr_at_y1_x1"]).max() <= tolerance
+    assert np.abs(image[-1, -1].astype(int) - case["bgr_at_last"]).max() <= tolerance
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("rgba_png_base64", "rgba_bgr"), ("grey16_png_base64", "grey16_bgr")]
+)
+def test_modes_are_converted_as_the_reference_does(name, expected):
+    image = decode_image(reference(name), max_pixels=PLENTY)
+    assert np.abs(image.astype(int) - REFERENCE["expected"][expected]).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("encoded", "expected"),
+    [
+        pytest.param(png(2, 1, 8, 0, [[7, 250]]), [[7] * 3, [250] * 3], id="grey"),
+        pytest.param(png(2, 1, 1, 0, [[0b01000000]]), [[0] * 3, [255] * 3], id="1 bit"),
+        pytest.param(png(2, 1, 16, 0, [[18, 52, 255, 255]]), [[18] * 3, [255] * 3], id="16 bit"),
+        pytest.param(png(1, 1, 16, 2, [[1, 9, 2, 9, 3, 9]]), [[3, 2, 1]], id="16 bit color"),
+        pytest.param(png(2, 1, 8, 4, [[7, 0, 9, 9]]), [[7] * 3, [9] * 3], id="grey and alpha"),
+        pytest.param(png(1, 1, 8, 2, [[1, 2, 3]]), [[3, 2, 1]], id="color"),
+        pytest.param(png(1, 1, 8, 6, [[1, 2, 3, 0]]), [[3, 2, 1]], id="transparent color"),
+        pytest.param(
+            png(2, 1, 8, 3, [[1, 0]], bytes((9, 8, 7, 1, 2, 3))),
+            [[3, 2, 1], [7, 8, 9]],
+            id="palette",
+        ),
+        pytest.param(cmyk_jpeg((255, 255, 255, 255)), [[255] * 3] * 8, id="CMYK without ink"),
+        pytest.param(cmyk_jpeg((0, 255, 255, 255)), [[255, 255, 0]] * 8, id="CMYK with cyan"),
+        pytest.param(cmyk_jpeg((255, 255, 255, 40)), [[40] * 3] * 8, id="CMYK with black"),
+    ],
+)
+def test_every_mode_becomes_three_channels_of_eight_bits(encoded, expected):
+    image = decode_image(encoded, max_pixels=PLENTY)
+    assert np.abs(image[0].astype(int) - expected).max() <= 1
+
+
+def test_a_grey_jpeg_becomes_three_equal_channels():
+    grey = cv2.imencode(".jpg", np.full((8, 8), 90, np.uint8))[1].tobytes()
+    image = decode_image(grey, max_pixels=PLENTY)
+    assert image.shape == (8, 8, 3)
+    assert np.abs(image.astype(int) - 90).max() <= 2
+
+
+@pytest.mark.skipif(not HAS_GIF, reason="this OpenCV reads no GIF")
+def test_of_an_animation_the_first_frame_counts():
+    image = decode_image(gif_animation(), max_pixels=PLENTY)
+    assert image.tolist() == [[[0, 0, 0], [255, 255, 255]]]
+
+
+def test_a_bitmap_stored_from_top_to_bottom_is_accepted():
+    flipped = bytearray(encoded_as("bmp"))
+    struct.pack_into("<i", flipped, 22, -18)
+    image = decode_image(flipped, max_pixels=26 * 18)
+    assert np.array_equal(image, gradient()[::-1])
+
+
+def test_a_big_endian_tiff_is_accepted():
+    entries = [(256, 3, 2), (257, 4, 1), (258, 3, 8), (259, 3, 1), (262, 3, 1)]
+    header = tiff(*entries, (273, 4, 122), (277, 3, 1), (278, 3, 1), (279, 4, 2), order=">")
+    image = decode_image(header + b"\x05\xfa", max_pixels=2)
+    assert image.tolist() == [[[5] * 3, [250] * 3]]
+
+
+def test_stray_bytes_between_jpeg_segments_are_skipped_as_the_decoder_does():
+    plain = encoded_as("jpeg")
+    segment_end = 4 + struct.unpack_from(">H", plain, 4)[0]
+    stray = plain[:segment_end] + b"\x01\x02\xff\x00\xff\xff" + plain[segment_end:]
+    assert decode_image(stray, max_pixels=26 * 18).shape == (18, 26, 3)
+
+
+@pytest.mark.usefixtures("no_decoding")
+@pytest.mark.parametrize("name", FORMATS)
+def test_one_pixel_too_many_is_refused_before_decoding(name):
+    with pytest.raises(ImageError, match="26 x 18 is 468, and this server accepts 467"):
+        decode_image(encoded_as(name), max_pixels=467)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_exactly_the_permitted_pixels_are_decoded(name):
+    assert decode_image(encoded_as(name), max_pixels=468).size == 468 * 3
+
+
+HUGE_JPEG = b"\xff\xd8\xff\xe0\x00\x04\0\0\xff\xc2\x00\x11\x08\xea\x60\xea\x60\x03" + b"\0" * 9
+BOMBS = {
+    "jpeg": HUGE_JPEG,
+    "jpeg with padding and restart markers": HUGE_JPEG[:8] + b"\xff\xff\xd0" + HUGE_JPEG[8:],
+    "png": png(60000, 60000, 8, 2, [b""]),
+    "bmp": b"BM" + b"\0" * 12 + struct.pack("<Iii", 40, 60000, 60000) + b"\0" * 28,
+    "bmp from top to bottom": b"BM" + b"\0" * 12 + struct.pack("<Iii", 40, 60000, -60000),
+    "old bmp": b"BM" + b"\0" * 12 + struct.pack("<IHH", 12, 60000, 60000),
+    "gif": b"GIF89a" + struct.pack("<HH", 60000, 60000),
+    "extended webp": b"RIFF\0\0\0\0WEBPVP8X" + b"\0" * 8 + b"\x5f\xea\0\x5f\xea\0",
+    "lossless webp": b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0\x2f\xff\xff\xff\x0f",
+    "lossy webp": b"RIFF\0\0\0\0WEBPVP8 " + b"\0" * 7 + b"\x9d\x01\x2a\xff\x3f\xff\x3f",
+    "tiff": tiff((256, 4, 60000), (257, 4, 60000)),
+    "big-endian tiff": tiff((256, 3, 60000), (257, 3, 60000), order=">"),
+    "tiff with huge tiles": tiff((256, 3, 9), (257, 3, 9), (322, 3, 60000), (323, 3, 60000)),
+    "tiff that says its size twice": tiff((256, 3, 9), (256, 3, 60000), (257, 3, 60000)),
+}
+
+
+@pytest.mark.usefixtures("no_decoding")
+@pytest.mark.parametrize("encoded", BOMBS.values(), ids=BOMBS)
+def test_a_decompression_bomb_is_refused_by_its_header(encoded):
+    with pytest.raises(ImageError, match="too many pixels"):
+        decode_image(encoded, max_pixels=64 * 10**6)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_a_truncated_file_is_refused_with_a_sentence(name, share):
+    encoded = encoded_as(name, gradient(130, 90))
+    with pytest.raises(ImageError, match=r"cannot be decoded: its \w+ data is truncated, corrupt"):
+        decode_image(encoded[: max(12, int(len(encoded) * share))], max_pixels=PLENTY)
+
+
+@pytest.mark.usefixtures("no_decoding")
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        pytest.param(HUGE_JPEG[:8] + b"\xff\xda\0\x0c", id="JPEG scan before its frame"),
+        pytest.param(b"\xff\xd8" + b"\xff\xe0\0\x02" * 100_000, id="JPEG of segments only"),
+        pytest.param(b"\xff\xd8\xff" + b"\xff" * 100_000 + b"\0", id="JPEG of padding only"),
+        pytest.param(png(0, 5, 8, 2, []), id="PNG of width zero"),
+        pytest.param(b"\x89PNG\r\n\x1a\n" + b"\0\0\0\x0dIDAT" + b"\1" * 17, id="PNG without IHDR"),
+        pytest.param(b"BM" + b"\0" * 12 + struct.pack("<Iii", 40, -5, 5), id="BMP below zero"),
+        pytest.param(b"RIFF\0\0\0\0WEBPALPH" + b"\1" * 20, id="WebP without a size"),
+        pytest.param(tiff((257, 3, 5)), id="TIFF without a width"),
+        pytest.param(tiff((256, 2, 5), (257, 3, 5)), id="TIFF with a text as width"),
+        pytest.param(b"II*\0\xff\xff\xff\xff", id="TIFF directory beyond the end"),
+    ],
+)
+def test_a_file_whose_header_has_no_size_is_refused_before_decoding(encoded):
+    with pytest.raises(ImageError, match="truncated, corrupt"):
+        decode_image(encoded, max_pixels=PLENTY)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_an_empty_payload_is_refused(kind):
+    with pytest.raises(ImageError, match="empty"):
+        decode_image(kind(b""), max_pixels=PLENTY)
+
+
+@pytest.mark.parametrize("start", [b"<html>", b"RIFF\0\0\0\0WAVEfmt ", b"GIF90a", b"\x89PNG\n"])
+def test_an_unknown_format_is_named_by_its_first_bytes(start):
+    with pytest.raises(ImageError, match="JPEG, PNG, BMP, GIF, WebP, TIFF") as caught:
+        decode_image(start, max_pixels=PLENTY)
+    assert f"starts with {start[:4]!r}" in str(caught.value)
+
+
+def test_an_error_of_the_decoder_is_an_image_error(monkeypatch):
+    def fail(*args):
+        raise cv2.error("inside")
+
+    monkeypatch.setattr(cv2, "imdecode", fail)
+    with pytest.raises(ImageError, match="cannot be decoded") as caught:
+        decode_image(encoded_as("png"), max_pixels=PLENTY)
+    assert "inside" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["gif", "plain tiff"] if HAS_GIF else ["plain tiff"])
+def test_a_damaged_file_leaves_no_line_on_stderr(name, capfd):
+    with pytest.raises(ImageError):
+        decode_image(encoded_as(name)[:-40], max_pixels=PLENTY)
+    assert capfd.readouterr().err == ""
+
+
+def test_no_damage_makes_the_decoder_see_more_pixels_than_were_checked():
+    chance = random.Random(7)  # noqa: S311 - reproducible damage
+    originals = [encoded_as(name) for name in FORMATS]
+    limit, decoded = 26 * 18, 0
+    for _ in range(600):
+        damaged = bytearray(chance.choice(originals))
+        # Sizes are at the beginning; a TIFF may have its directory at the end.
+        places = [*range(2, 60), *range(-min(180, len(damaged)), 0)]
+        damaged[chance.choice(places)] = chance.randrange(256)
+        try:
+            image = decode_image(damaged, max_pixels=limit)
+        except ImageError:
+            continue
+        decoded += 1
+        assert image.shape[0] * image.shape[1] <= limit
+    assert decoded > 100
+
+
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [(b"\xff\xd8\xff\xe1", "JPEG"), (b"GIF87a", "GIF"), (b"MM\0*", "TIFF"), (b"/9j/4AAQ", None)],
+)
+def test_formats_are_recognised_by_their_first_bytes(start, name):
+    found = find_format(start)
+    assert (found and found.name) == name
