@@ -1,0 +1,1 @@
+"""Loaded models: run them, load each once, let go of them safely."""

@@ -1,0 +1,139 @@
+"""A loaded model: pictures in, predictions out. All choices are made here, at load."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_server.errors import ModelFailedError
+from edge_server.models.package import ModelPackage
+from edge_server.vision.decoders import DECODERS, Decoder
+from edge_server.vision.params import InferParams
+from edge_server.vision.predictions import Detections, Image
+from edge_server.vision.preprocess import make_feed, make_preprocess
+from engines.base import Array, Engine, EngineError
+from engines.onnx_cpu import open_onnx
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds spent in each step of ``Model.predict``."""
+
+    preprocess: float = 0.0
+    engine: float = 0.0
+    decode: float = 0.0
+
+    def __add__(self, other: Timings) -> Timings:
+        return Timings(
+            self.preprocess + other.preprocess,
+            self.engine + other.engine,
+            self.decode + other.decode,
+        )
+
+
+class Model:
+    """A model ready to answer. Thread-safe."""
+
+    def __init__(self, package: ModelPackage, engine: Engine) -> None:
+        self.package = package
+        self._engine = engine
+        spec = engine.inputs[0]
+        self._static_batch = spec.shape[0]
+        self._chunk = self._static_batch or package.max_batch_size
+        self._preprocess = make_preprocess(package.network_input)
+        self._feed: Callable[[Array], Array] = make_feed(package.network_input, spec)
+        make_decoder = DECODERS[package.task, package.family]
+        self._decode: Decoder = make_decoder(package.class_names, package.thresholds)
+
+    @property
+    def engine_name(self) -> str:
+        """What executes the network, as shown to users."""
+        return self._engine.name
+
+    @property
+    def static_batch(self) -> int | None:
+        """The batch size fixed in the network; None when any size runs."""
+        return self._static_batch
+
+    @property
+    def nbytes(self) -> int:
+        """Estimated bytes held while the model is loaded."""
+        return self._engine.nbytes
+
+    def predict(
+        self, images: Sequence[Image], params: InferParams
+    ) -> tuple[list[Detections], Timings]:
+        """One prediction per picture, in pixels of that picture, and the time it took.
+
+        Args:
+            images: (H, W, 3) uint8 BGR, of any sizes; more than the network's batch are run
+                in several passes.
+            params: the caller's thresholds and switches.
+
+        Raises:
+            ModelFailedError: the engine failed.
+        """
+        predictions: list[Detections] = []
+        timings = Timings()
+        for start in range(0, len(images), self._chunk):
+            part, spent = self._predict_batch(images[start : start + self._chunk], params)
+            predictions += part
+            timings += spent
+        return predictions, timings
+
+    def close(self) -> None:
+        """Free the engine."""
+        self._engine.close()
+
+    def _predict_batch(
+        self, images: Sequence[Image], params: InferParams
+    ) -> tuple[list[Detections], Timings]:
+        began = time.perf_counter()
+        pixels, placements = self._preprocess(images, params)
+        tensor = self._feed(_padded(pixels, self._static_batch))
+        prepared = time.perf_counter()
+        try:
+            outputs = self._engine.run({self._engine.inputs[0].name: tensor})
+        except EngineError as error:
+            raise ModelFailedError(f"Model {self.package.model_id} failed: {error}") from error
+        ran = time.perf_counter()
+        predictions = self._decode(outputs, placements, params)
+        decoded = time.perf_counter()
+        return predictions, Timings(prepared - began, ran - prepared, decoded - ran)
+
+
+def load_model(package: ModelPackage, *, threads: int) -> Model:
+    """Open the weights on the best engine of this device and prove that they answer.
+
+    One picture of zeros goes through every step, so that a model that cannot work fails
+    here, and the first caller does not pay for lazy initialisation.
+
+    Raises:
+        ModelFailedError: the weights cannot be opened, run or decoded; the message says why.
+    """
+    try:
+        engine = open_onnx(package.weights, threads=threads)
+    except EngineError as error:
+        raise ModelFailedError(f"Model {package.model_id} cannot be loaded: {error}") from error
+    try:
+        model = Model(package, engine)
+        blank = np.zeros((package.network_input.height, package.network_input.width, 3), np.uint8)
+        model.predict([blank], InferParams())
+    except BaseException as error:
+        engine.close()
+        if isinstance(error, ValueError):  # the network is not what its package says
+            text = f"Model {package.model_id} cannot be loaded: {error}"
+            raise ModelFailedError(text) from error
+        raise
+    return model
+
+
+def _padded(pixels: Array, batch: int | None) -> Array:
+    """Fill up with black pictures to the network's fixed batch; decoders see only real ones."""
+    if batch is None or len(pixels) == batch:
+        return pixels
+    padding = np.zeros((batch - len(pixels), *pixels.shape[1:]), pixels.dtype)
+    return np.concatenate([pixels, padding])

@@ -1,0 +1,250 @@
+"""Weights of any origin become a package that reads back as what they were, or are refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from edge_server.errors import PackageError
+from edge_server.models.importing import import_model
+from edge_server.models.package import read_package
+from tests.networks import cells, head_rows, save_detector
+
+NAMES = {"names": "{0: 'cat', 1: 'dog'}", "task": "detect"}
+ROWS = head_rows([[10, 10, 4, 4]], [[0.9, 0.1]], cells(64, 64))
+PREPROCESSING = {
+    "auto-orient": {"enabled": True},
+    "static-crop": {"enabled": True, "x_min": 15, "x_max": 85, "y_min": 10, "y_max": 75},
+    "resize": {"enabled": True, "width": 64, "height": 64, "format": "Fit (white edges) in"},
+}
+IM_CONFIG = {
+    "model_architecture": "yolov8n",
+    "task_type": "object-detection",
+    "backend_type": "onnx",
+    "recommended_parameters": {"confidence": 0.35, "perClassConfidence": {"cat": 0.6}},
+}
+IM_INFERENCE = {
+    "image_pre_processing": {"grayscale": {"enabled": True}},
+    "network_input": {
+        "training_input_size": {"height": 64, "width": 64},
+        "dynamic_spatial_size_supported": False,
+        "color_mode": "bgr",
+        "resize_mode": "stretch",
+        "padding_value": None,
+        "input_channels": 3,
+        "scaling_factor": 255,
+        "normalization": [[0.1, 0.2, 0.3], [1, 1, 2]],
+    },
+    "forward_pass": {"max_dynamic_batch_size": 4},
+    "post_processing": {"type": "nms", "fused": False},
+}
+
+
+@pytest.fixture
+def target(tmp_path):
+    folder = tmp_path / "target"
+    folder.mkdir()
+    return folder
+
+
+def imported(source, target, task=None):
+    import_model(source, target, task)
+    return read_package(target, "x/1")
+
+
+def legacy_folder(
+    folder, preprocessing=PREPROCESSING, model_type="yolov8s", weights="weights.onnx"
+):
+    folder.mkdir()
+    save_detector(folder / weights, ROWS)
+    (folder / "class_names.txt").write_text("cat\ndog\n")
+    (folder / "environment.json").write_text(json.dumps({"PREPROCESSING": preprocessing}))
+    if model_type:
+        kind = {"project_task_type": "object-detection", "model_type": model_type}
+        (folder / "model_type.json").write_text(json.dumps(kind))
+    return folder
+
+
+def im_folder(folder, config=IM_CONFIG, inference=IM_INFERENCE):
+    folder.mkdir()
+    save_detector(folder / "weights.onnx", ROWS)
+    (folder / "class_names.txt").write_text("cat\ndog\n")
+    (folder / "model_config.json").write_text(json.dumps(config))
+    (folder / "inference_config.json").write_text(json.dumps(inference))
+    return folder
+
+
+def changed(base, path, value):
+    copy = json.loads(json.dumps(base))
+    parent = copy
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = value
+    return copy
+
+
+def test_a_bare_export_is_understood_from_metadata_and_shapes(tmp_path, target):
+    package = imported(save_detector(tmp_path / "best.onnx", ROWS, metadata=NAMES), target)
+    assert (package.task, package.family) == ("object-detection", "yolov8")
+    assert package.class_names == ("cat", "dog")
+    network = package.network_input
+    assert (network.width, network.height, network.resize_mode) == (64, 64, "letterbox")
+    assert (network.padding_value, network.color_mode, network.scaling_factor) == (114, "rgb", 255)
+
+
+def test_a_bare_export_without_names_gets_ids_as_names(tmp_path, target):
+    package = imported(save_detector(tmp_path / "net.onnx", ROWS), target)
+    assert package.class_names == ("0", "1")
+
+
+def test_a_dynamic_size_is_taken_from_the_metadata(tmp_path, target):
+    rows = head_rows([[1, 1, 1, 1]], [[0.5, 0.5]], cells(96, 160))
+    path = save_detector(
+        tmp_path / "net.onnx", rows, size=("height", "width"), metadata={"imgsz": "[96, 160]"}
+    )
+    network = imported(path, target).network_input
+    assert (network.height, network.width) == (96, 160)
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_the_legacy_layout_keeps_its_preprocessing(tmp_path, target, as_text):
+    preprocessing = json.dumps(PREPROCESSING) if as_text else PREPROCESSING
+    package = imported(legacy_folder(tmp_path / "old", preprocessing), target)
+    assert (package.task, package.family) == ("object-detection", "yolov8")
+    assert package.class_names == ("cat", "dog")
+    assert package.network_input.resize_mode == "letterbox"
+    assert package.network_input.padding_value == 255
+    assert package.network_input.static_crop is not None
+    assert package.network_input.static_crop.x_max == 85
+
+
+def test_the_legacy_layout_without_a_model_type_is_read_from_the_shapes(tmp_path, target):
+    package = imported(legacy_folder(tmp_path / "old", model_type=None), target)
+    assert package.family == "yolov8"
+
+
+@pytest.mark.parametrize(
+    ("resize_format", "mode", "padding"),
+    [
+        ("Stretch to", "stretch", 0),
+        ("Fit (black edges) in", "letterbox", 0),
+        ("Fit (grey edges) in", "letterbox", 127),
+        ("Fit (reflect edges) in", "letterbox", 0),
+        ("Fill (with center crop) in", "center-crop", 0),
+        ("Fit within", "letterbox", 127),
+        ("something else", "stretch", 0),
+    ],
+)
+def test_every_legacy_resize_format_has_its_mode(tmp_path, target, resize_format, mode, padding):
+    preprocessing = changed(PREPROCESSING, ["resize", "format"], resize_format)
+    network = imported(legacy_folder(tmp_path / "old", preprocessing), target).network_input
+    assert (network.resize_mode, network.padding_value) == (mode, padding)
+
+
+def test_the_newer_layout_is_taken_as_it_is(tmp_path, target):
+    package = imported(im_folder(tmp_path / "new"), target)
+    network = package.network_input
+    assert package.family == "yolov8"
+    assert package.max_batch_size == 4
+    assert package.thresholds.per_class == {"cat": 0.6}
+    assert network.grayscale
+    assert (network.color_mode, network.resize_mode) == ("bgr", "stretch")
+    assert network.normalization == ((0.1, 0.2, 0.3), (1, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["network_input", "resize_mode"], "zoom", "one of stretch, letterbox"),
+        (["network_input", "color_mode"], "hsv", "'hsv'; expected one of rgb, bgr"),
+        (["network_input", "training_input_size", "width"], "big", "'big'; expected pixels"),
+        (["network_input", "input_channels"], 4, "input_channels is 4"),
+        (["network_input", "normalization"], [[0, 0, 0], [1, 0, 1]], "normalization"),
+        (["network_input"], None, "network_input is None; expected an object"),
+        (["image_pre_processing"], {"contrast": {"enabled": True}}, "contrast"),
+        (["image_pre_processing"], {"static-crop": {"enabled": True}}, "x_min is None"),
+        (["post_processing", "fused"], True, "NMS outside the network"),
+        (["forward_pass", "max_dynamic_batch_size"], -1, "batch size is -1"),
+    ],
+)
+def test_a_package_that_asks_for_what_cannot_be_done_is_refused(
+    tmp_path, target, path, value, message
+):
+    folder = im_folder(tmp_path / "new", inference=changed(IM_INFERENCE, path, value))
+    with pytest.raises(PackageError, match=message):
+        imported(folder, target)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("backend_type", "trt", "only 'onnx' weights"),
+        ("model_architecture", "yolact", "'yolact' is not supported; supported are"),
+        ("task_type", "depth-estimation", "depth-estimation"),
+        ("recommended_parameters", {"confidence": "high"}, "recommended_parameters"),
+    ],
+)
+def test_a_package_of_another_kind_is_refused(tmp_path, target, key, value, message):
+    folder = im_folder(tmp_path / "new", config={**IM_CONFIG, key: value})
+    with pytest.raises(PackageError, match=message):
+        imported(folder, target)
+
+
+@pytest.mark.parametrize("name", ["class_names.txt", "inference_config.json", "weights.onnx"])
+def test_a_missing_file_is_named(tmp_path, target, name):
+    folder = im_folder(tmp_path / "new")
+    (folder / name).unlink()
+    with pytest.raises(PackageError, match=f"{name} is missing"):
+        imported(folder, target)
+
+
+def test_damaged_json_is_named(tmp_path, target):
+    folder = im_folder(tmp_path / "new")
+    (folder / "model_config.json").write_text("{")
+    with pytest.raises(PackageError, match=r"model_config\.json is not valid JSON"):
+        imported(folder, target)
+
+
+def test_a_network_with_nms_inside_is_refused_with_what_was_found(tmp_path, target):
+    path = save_detector(tmp_path / "end2end.onnx", np.zeros((300, 6), np.float32))
+    with pytest.raises(PackageError, match=r"output0 \(1, 300, 6\).*Expected a detector") as error:
+        imported(path, target)
+    assert "images: float32 (?, 3, 64, 64)" in str(error.value)
+
+
+def test_a_network_of_another_task_is_refused(tmp_path, target):
+    path = save_detector(tmp_path / "seg.onnx", ROWS, metadata={"task": "segment"})
+    with pytest.raises(PackageError, match="instance-segmentation"):
+        imported(path, target)
+    with pytest.raises(PackageError, match="its task is instance-segmentation, not object"):
+        imported(path, target, task="object-detection")
+
+
+def test_names_that_do_not_fit_the_output_are_refused(tmp_path, target):
+    path = save_detector(tmp_path / "net.onnx", ROWS, metadata={"names": "{0: 'cat'}"})
+    with pytest.raises(PackageError, match="names 1 classes in its metadata; its output has rows"):
+        imported(path, target)
+
+
+@pytest.mark.parametrize("names", ["__import__('os')", "{0: 'a', 2: 'b'}", "[", "7"])
+def test_metadata_is_data_never_code(tmp_path, target, names):
+    path = save_detector(tmp_path / "net.onnx", ROWS, metadata={"names": names})
+    with pytest.raises(PackageError, match="names"):
+        imported(path, target)
+
+
+def test_what_is_no_model_is_refused_with_what_was_found(tmp_path, target):
+    with pytest.raises(PackageError, match="does not exist"):
+        imported(tmp_path / "nothing", target)
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(PackageError, match=r"notes\.txt is a file; expected an \.onnx file"):
+        imported(tmp_path / "notes.txt", target)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "cat.jpg").write_text("x")
+    with pytest.raises(PackageError, match=r"a folder with cat\.jpg; expected"):
+        imported(tmp_path / "folder", target)
+    (tmp_path / "broken.onnx").write_bytes(b"not a network")
+    with pytest.raises(PackageError, match=r"broken\.onnx cannot be opened"):
+        imported(tmp_path / "broken.onnx", target)
