@@ -1,0 +1,1 @@
+"""HTTP in front of the appliance: parse, call, render. The only package that imports Falcon."""

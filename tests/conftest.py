@@ -1,0 +1,77 @@
+"""Fixtures shared by the whole suite, and the rule that CI skips nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, running_server
+
+ALL_TIERS = os.environ.get("EDGE_SERVER_REQUIRE_ALL_TIERS") == "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """With EDGE_SERVER_REQUIRE_ALL_TIERS=1 a skipped test is a failed test."""
+    return _refuse_skip((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    """The same for a file that skips itself as a whole."""
+    return _refuse_skip((yield))
+
+
+def _refuse_skip(report):
+    if ALL_TIERS and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{reason} (EDGE_SERVER_REQUIRE_ALL_TIERS=1: no tier may be skipped)"
+    return report
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real server with an empty data directory, such as http://127.0.0.1:41234.
+
+    It fetches picture URLs from this machine, because that is where tests serve theirs. It is
+    shared: a test that unloads models or changes the data directory starts one of its own with
+    ``tests.support.running_server``.
+    """
+    with running_server(
+        tmp_path_factory.mktemp("data"), config='url_allow = ["127.0.0.1"]\n'
+    ) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def clients_python() -> Path:
+    """The Python of ``.venv-clients``, which holds the client libraries that our users have.
+
+    They need ``opencv-python``, which shares its folder with our headless wheel, so they live
+    in an environment of their own. It is made here when it is missing or out of date.
+    """
+    folder = ROOT / ".venv-clients"
+    pins = ROOT / "tests" / "clients.txt"
+    stamp = folder / ".made-from"
+    wanted = hashlib.sha256(pins.read_bytes() + sys.version.encode()).hexdigest()
+    python = folder / "bin" / "python"
+    if stamp.is_file() and stamp.read_text() == wanted:
+        return python
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for command in (
+        [sys.executable, "-m", "venv", "--clear", str(folder)],
+        [*pip, "--only-binary=:all:", "--requirement", str(pins)],
+    ):
+        made = subprocess.run(command, capture_output=True, text=True)
+        if made.returncode:
+            last = (made.stderr.strip() or made.stdout.strip()).splitlines()[-1:]
+            pytest.skip(f"the client libraries cannot be installed here: {' '.join(last)}")
+    stamp.write_text(wanted)
+    return python
