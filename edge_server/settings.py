@@ -33,8 +33,8 @@ class Settings:
             bounds a decompression bomb to 192 MiB of pixels.
         url_input: whether pictures may be fetched by URL: from ``any`` address that is not
             this machine, from ``private`` networks only, or not at all (``off``).
-        url_allow: hosts, addresses or networks fetched from whatever ``url_input`` and the
-            address checks say.
+        url_allow: hosts, addresses or networks fetched from although their addresses would
+            be refused; nothing is when ``url_input`` is ``off``.
         url_timeout_s: seconds for one picture URL, redirects included.
     """
 

@@ -16,7 +16,6 @@ from edge_server.api.fields import Fields, FieldsError, parse_json
 from edge_server.api.responses import annotated_jpeg, as_base64, detection_response
 from edge_server.errors import ImageError
 from edge_server.images.sources import ImageReader
-from edge_server.models.ids import check_model_id
 from edge_server.serving.pool import ModelPool
 from edge_server.vision.params import (
     DEFAULT_CONFIDENCE,
@@ -176,7 +175,6 @@ def _infer(
     pool: ModelPool, request: InferRequest, images: Sequence[Image]
 ) -> list[tuple[dict[str, Any], bytes | None]]:
     """One JSON body per picture, and its annotated JPEG when drawing was asked for."""
-    check_model_id(request.model_id)
     with pool.lease(request.model_id) as model:
         predictions, _ = model.predict(images, request.params)
         class_names = model.package.class_names

@@ -7,7 +7,6 @@ import orjson
 
 from edge_server.api.fields import Fields, parse_json
 from edge_server.api.responses import registry_response
-from edge_server.models.ids import check_model_id
 from edge_server.serving.pool import ModelPool
 
 
@@ -44,4 +43,4 @@ class ModelResource:
 def _model_id(fields: Fields) -> str:
     model_id = fields.required_text("model_id")
     fields.check()
-    return check_model_id(model_id)
+    return model_id

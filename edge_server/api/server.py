@@ -78,12 +78,9 @@ def _get_ready(appliance: Appliance, ready: threading.Event) -> None:
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         raise SettingsError(_cannot_listen(host, port, error)) from error
-    return listener
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> str:

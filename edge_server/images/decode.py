@@ -19,7 +19,9 @@ from edge_server.errors import ImageError
 from edge_server.vision.predictions import Image
 
 # OpenCV would write a line to stderr for every broken picture; the caller gets an error instead.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+# Version 5 moved the function.
+_set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+_set_log_level(0)
 
 Size = tuple[int, int]
 
@@ -106,6 +108,7 @@ _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff])", re.DOTALL)
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE_MARKERS = frozenset((0x01, *range(0xD0, 0xD8)))
 _JPEG_SCAN = 0xDA
+_JPEG_END = b"\xff\xd9"
 # A long colour profile takes some hundred segments; a hostile file could hold millions.
 _JPEG_MAX_SEGMENTS = 4096
 
@@ -119,10 +122,17 @@ def _jpeg_size(view: memoryview) -> Size:
         marker, position = found[1][0], found.end()
         if marker in _JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", view, position + 3)
+            _check_jpeg_end(view, position)
             return width, height
         if marker not in _JPEG_BARE_MARKERS:
             position += struct.unpack_from(">H", view, position)[0]
     raise ValueError("no frame header")
+
+
+def _check_jpeg_end(view: memoryview, start: int) -> None:
+    """Refuse a truncated JPEG: OpenCV 4.10 fills what is missing with grey."""
+    if _JPEG_END not in bytes(view[-64:]) and not re.compile(_JPEG_END).search(view, start):
+        raise ValueError("no end marker")
 
 
 def _png_size(view: memoryview) -> Size:

@@ -19,6 +19,7 @@ _PALETTE = (
 ).split()
 _FONT, _FONT_SCALE, _WHITE = cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255)
 _LABEL_MARGIN = 10
+_JPEG_MAX_SIDE = 65500  # libjpeg writes no more
 
 
 def draw_detections(
@@ -63,11 +64,10 @@ def encode_jpeg(image: Image, quality: int = 90) -> bytes:
     Raises:
         ImageError: JPEG cannot hold the picture, which is wider or higher than 65500 pixels.
     """
-    good, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not good:
-        height, width = image.shape[:2]
+    height, width = image.shape[:2]
+    if max(width, height) > _JPEG_MAX_SIDE:
         raise ImageError(f"A picture of {width} x {height} pixels does not fit a JPEG.")
-    return encoded.tobytes()
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def _class_color(class_id: int) -> Color:

@@ -224,6 +224,20 @@ def test_stray_bytes_between_jpeg_segments_are_skipped_as_the_decoder_does():
     assert decode_image(stray, max_pixels=26 * 18).shape == (18, 26, 3)
 
 
+def test_data_behind_the_end_of_a_jpeg_is_ignored():
+    followed = encoded_as("jpeg") + b"\0\0\0\x18ftypmp42" * 100
+    assert decode_image(followed, max_pixels=PLENTY).shape == (18, 26, 3)
+
+
+def test_the_thumbnail_of_a_truncated_jpeg_is_not_taken_for_its_end():
+    plain = encoded_as("jpeg")
+    thumbnail = b"\xff\xe1" + struct.pack(">H", len(plain) + 2) + plain
+    whole = plain[:2] + thumbnail + plain[2:]
+    assert decode_image(whole, max_pixels=PLENTY).shape == (18, 26, 3)
+    with pytest.raises(ImageError, match="truncated"):
+        decode_image(whole[:-100], max_pixels=PLENTY)
+
+
 @pytest.mark.usefixtures("no_decoding")
 @pytest.mark.parametrize("name", FORMATS)
 def test_one_pixel_too_many_is_refused_before_decoding(name):
@@ -236,7 +250,11 @@ def test_exactly_the_permitted_pixels_are_decoded(name):
     assert decode_image(encoded_as(name), max_pixels=468).size == 468 * 3
 
 
-HUGE_JPEG = b"\xff\xd8\xff\xe0\x00\x04\0\0\xff\xc2\x00\x11\x08\xea\x60\xea\x60\x03" + b"\0" * 9
+HUGE_JPEG = (
+    b"\xff\xd8\xff\xe0\x00\x04\0\0\xff\xc2\x00\x11\x08\xea\x60\xea\x60\x03"
+    + b"\0" * 9
+    + b"\xff\xd9"
+)
 BOMBS = {
     "jpeg": HUGE_JPEG,
     "jpeg with padding and restart markers": HUGE_JPEG[:8] + b"\xff\xff\xd0" + HUGE_JPEG[8:],
