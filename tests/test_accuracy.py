@@ -1,0 +1,40 @@
+"""The demo model finds the parts of pictures that its training never saw, through the HTTP API."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from tests.support import DEMO_MODEL, ROOT
+from tools.demo_parts.evaluate import ask
+from tools.demo_parts.metrics import Boxes, mean_average_precision
+
+PICTURES = ROOT / "tests" / "fixtures" / "demo-parts"
+
+
+def test_demo_model_reaches_map50_of_95_percent(server):
+    labels = json.loads((PICTURES / "labels.json").read_text())
+    found, truth = [], []
+    for entry in labels["pictures"]:
+        found.append(ask(server, DEMO_MODEL, (PICTURES / entry["file"]).read_bytes()))
+        boxes = np.array(entry["boxes"], np.float32).reshape(-1, 4)
+        truth.append(Boxes(boxes, np.array(entry["class_ids"], np.int64)))
+    map50, per_class = mean_average_precision(found, truth, len(labels["classes"]))
+    assert len(truth) == 40
+    assert map50 >= 0.95, dict(zip(labels["classes"], per_class, strict=True))
+
+
+def test_the_measure_itself_is_right():
+    """Two truths, three detections: right, twice the same, right but low."""
+    truth = [Boxes(np.array([[0, 0, 10, 10], [20, 20, 30, 30]]), np.array([0, 0]))]
+    found = [
+        Boxes(
+            np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]]),
+            np.array([0, 0, 0]),
+            np.array([0.9, 0.8, 0.7]),
+        )
+    ]
+    map50, _ = mean_average_precision(found, truth, 1)
+    # Precision 1 up to recall 0.5 (51 points), then 2/3 (50 points).
+    assert abs(map50 - (51 + 50 * 2 / 3) / 101) < 1e-9
