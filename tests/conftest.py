@@ -1,8 +1,9 @@
-"""Fixtures shared by the whole suite, and the rule that CI skips nothing."""
+"""Fixtures shared by the whole suite; CI skips nothing; no test reaches another machine."""
 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import subprocess
 import sys
@@ -14,6 +15,18 @@ import pytest
 from tests.support import ROOT, running_server
 
 ALL_TIERS = os.environ.get("EDGE_SERVER_REQUIRE_ALL_TIERS") == "1"
+
+
+def _keep_to_this_machine(event: str, arguments: tuple) -> None:
+    """Refuse connections of the test process itself to other machines; children are not seen."""
+    if event != "socket.connect" or not isinstance(arguments[1], tuple):
+        return
+    host = arguments[1][0]
+    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        raise PermissionError(f"tests talk to this machine only, not to {host}")
+
+
+sys.addaudithook(_keep_to_this_machine)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,23 +9,24 @@ Boxes = NDArray[np.float32]
 
 
 def xywh_to_xyxy(boxes: Boxes) -> Boxes:
-    """Centre and size to corners."""
+    """Centre, width and height (N, 4) to corners (N, 4), left, top, right, bottom."""
     half = boxes[:, 2:] / 2
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
 
 
+@np.errstate(invalid="ignore", divide="ignore", over="ignore")
 def iou(box: Boxes, others: Boxes) -> NDArray[np.float32]:
     """Intersection over union of one box (4,) with others (N, 4), all xyxy, as float32 (N,).
 
-    NaN where both boxes have no area.
+    NaN where both boxes have no area. Fastest when ``others`` is in column-major order.
     """
-    low = np.maximum(box[:2], others[:, :2])
-    high = np.minimum(box[2:], others[:, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=1)
-    area = (box[2:] - box[:2]).prod()
-    areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(shared / (area + areas - shared), np.float32)
+    left, top, right, bottom = others.T
+    width = np.minimum(box[2], right) - np.maximum(box[0], left)
+    height = np.minimum(box[3], bottom) - np.maximum(box[1], top)
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    areas = (right - left) * (bottom - top)
+    return np.asarray(shared / (area + areas - shared), np.float32)
 
 
 def nms(
@@ -53,14 +54,20 @@ def nms(
     Returns:
         indices of the kept rows, by falling score.
     """
-    waiting = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores, kind="stable")
+    ranked, classes = np.asfortranarray(boxes[order]), class_ids[order]
+    # As Python's float the threshold makes NumPy compare in float32; the reference does not.
+    limit = np.float64(iou_threshold)
+    alive = np.ones(len(order), np.bool_)
     kept: list[int] = []
-    while len(waiting) and len(kept) < max_detections:
-        best, rest = waiting[0], waiting[1:]
-        kept.append(int(best))
-        # As Python's float the threshold makes NumPy compare in float32; the reference does not.
-        covered = iou(boxes[best], boxes[rest]).astype(np.float64) > iou_threshold
+    for rank in range(len(order)):
+        if len(kept) >= max_detections:
+            break
+        if not alive[rank]:
+            continue
+        kept.append(rank)
+        covered = iou(ranked[rank], ranked[rank + 1 :]) > limit
         if not class_agnostic:
-            covered &= class_ids[rest] == class_ids[best]
-        waiting = rest[~covered]
-    return np.array(kept, np.int64)
+            covered &= classes[rank + 1 :] == classes[rank]
+        alive[rank + 1 :] &= ~covered
+    return order[np.array(kept, np.int64)]

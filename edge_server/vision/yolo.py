@@ -36,14 +36,15 @@ class AnchorFreeDecoder:
         ]
 
     def _decode(self, rows: Array, placement: Placement, params: InferParams) -> Detections:
-        limits = self._thresholds.resolve(params.confidence, self._class_names)
+        names = self._names_of(len(rows) - 4)
+        limits = self._thresholds.resolve(params.confidence, names)
         # Most cells see nothing: drop them on the class rows alone, before anything is copied.
         candidates = np.flatnonzero(rows[4:].max(axis=0) > limits.min())
         found = rows[:, candidates].astype(np.float32, copy=False)
         class_ids = found[4:].argmax(axis=0)
         scores = found[4:].max(axis=0)
         if len(limits) > 1:
-            above = scores > limits[np.minimum(class_ids, len(limits) - 1)]
+            above = scores > limits[class_ids]
             found, class_ids, scores = found[:, above], class_ids[above], scores[above]
         boxes = xywh_to_xyxy(found[:4].T)
         kept = nms(
@@ -55,9 +56,10 @@ class AnchorFreeDecoder:
             max_detections=params.max_detections,
         )
         if params.class_filter:  # after max_detections: the reference filters its answer
-            wanted = np.isin(class_ids[kept], self._ids_of(params.class_filter))
-            kept = kept[wanted]
+            wanted = [index for index, name in enumerate(names) if name in params.class_filter]
+            kept = kept[np.isin(class_ids[kept], wanted)]
         return Detections(placement.to_original(boxes[kept]), scores[kept], class_ids[kept])
 
-    def _ids_of(self, names: Sequence[str]) -> list[int]:
-        return [index for index, name in enumerate(self._class_names) if name in names]
+    def _names_of(self, count: int) -> tuple[str, ...]:
+        """Names of all channels; one beyond the package's goes by its number, as in answers."""
+        return (*self._class_names, *map(str, range(len(self._class_names), count)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -48,6 +49,47 @@ def test_pictures_of_one_batch_do_not_touch_each_other(mode):
     for picture, pixels in zip(pictures, together, strict=True):
         alone, _ = preprocess([picture], InferParams())
         np.testing.assert_array_equal(alone[0], pixels)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_resizing_into_the_canvas_equals_a_plain_resize(size):
+    picture = noise(*size)
+    for mode in ("stretch", "letterbox"):
+        network = NetworkInput(height=64, width=96, resize_mode=mode, padding_value=114)
+        (pixels,), (placement,) = make_preprocess(network)([picture], InferParams())
+        left, top = placement.pad
+        width, height = 96, 64
+        if mode == "letterbox":
+            width, height = (max(1, int(side * placement.scale[0])) for side in size[::-1])
+        expected = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+        inner = pixels[top : top + height, left : left + width]
+        np.testing.assert_array_equal(inner, expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1000), (1000, 1), (1, 100_000)])
+def test_the_thinnest_picture_still_covers_a_pixel(size):
+    network = NetworkInput(height=64, width=64, resize_mode="letterbox", padding_value=114)
+    white = np.full((*size, 3), 255, np.uint8)
+    (pixels,), _ = make_preprocess(network)([white], InferParams())
+    assert (pixels == 255).all(axis=2).sum() == 64
+
+
+# Of the reference: size (x, y), percentages, corner (x, y) and size (x, y) of the crop.
+CROPS = [
+    ((21, 17), (15, 85, 10, 75), (3, 1), (14, 11)),
+    ((21, 17), (0, 50, 33, 100), (0, 5), (10, 12)),
+    ((101, 77), (15, 85, 10, 75), (15, 7), (70, 50)),
+    ((101, 77), (0, 50, 33, 100), (0, 25), (50, 52)),
+    ((640, 481), (15, 85, 10, 75), (96, 48), (448, 312)),
+    ((640, 481), (0, 50, 33, 100), (0, 158), (320, 323)),
+]
+
+
+@pytest.mark.parametrize(("size", "edges", "corner", "cropped"), CROPS)
+def test_both_edges_of_a_crop_are_truncated(size, edges, corner, cropped):
+    view, found = StaticCrop(*edges).apply(noise(size[1], size[0]))
+    assert found == corner
+    assert view.shape == (cropped[1], cropped[0], 3)
 
 
 def test_a_letterbox_is_padded_on_every_side_that_is_empty():
