@@ -44,9 +44,8 @@ def main() -> None:
         with _server(folder, config) as (process, port):
             _wait_until_ready(port)
             round_trips, in_server = _requests(port)
-            _row(
-                f"resident memory after {REQUESTS} requests", f"{_rss_mib(process.pid)} MiB", "200 MB"
-            )
+            memory = f"{_rss_mib(process.pid)} MiB"
+    _row(f"resident memory after {REQUESTS} requests", memory, "200 MB")
     _row("one request, 1280x960 JPEG, median", f"{statistics.median(round_trips):.1f} ms", "")
     _row("  as measured inside the server", f"{statistics.median(in_server):.1f} ms", "")
 
