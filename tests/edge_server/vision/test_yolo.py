@@ -29,11 +29,8 @@ def decode(output, params, thresholds=BEST, placements=(PLACEMENT,)):
 def test_every_class_has_its_own_threshold_and_a_nameless_one_the_general():
     output = head([0.4, 0, 0], [0, 0.75, 0], [0, 0.9, 0], [0, 0, 0.45], [0, 0, 0.6])
     (found,) = decode(output, InferParams(confidence="best"))
-    assert list(zip(found.class_ids, found.scores.round(2).tolist(), strict=True)) == [
-        (1, 0.9),
-        (2, 0.6),
-        (0, 0.4),
-    ]
+    assert found.class_ids.tolist() == [1, 2, 0]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.6, 0.4])
 
 
 @pytest.mark.parametrize(("wanted", "class_ids"), [(("dog",), [1]), (("2", "cat"), [0, 2])])
