@@ -28,7 +28,12 @@ class InferParams:
         class_agnostic_nms: boxes of different classes remove each other too.
         class_filter: names of the classes to keep; empty keeps all.
         max_detections: per picture, the best are kept.
+        keypoint_confidence: keypoints below it are left out; None takes what the family uses.
+        rle_masks: masks as run lengths too, not only as polygons.
+        mask_resolution: from 0, the network's own mask grid, to 1, the picture's; None is the
+            picture's with boxes on whole pixels, what callers get who do not ask.
         disable_static_crop: skip the crop stored with the model.
+        disable_contrast: skip the contrast step stored with the model.
         disable_grayscale: skip the greyscale step stored with the model.
     """
 
@@ -37,7 +42,11 @@ class InferParams:
     class_agnostic_nms: bool = False
     class_filter: tuple[str, ...] = ()
     max_detections: int = DEFAULT_MAX_DETECTIONS
+    keypoint_confidence: float | None = None
+    rle_masks: bool = False
+    mask_resolution: float | None = None
     disable_static_crop: bool = False
+    disable_contrast: bool = False
     disable_grayscale: bool = False
 
 
@@ -53,11 +62,19 @@ class Thresholds:
     confidence: float | None = None
     per_class: Mapping[str, float] = field(default_factory=dict)
 
-    def resolve(self, confidence: Confidence, class_names: Sequence[str]) -> NDArray[np.float32]:
-        """The threshold to apply: one for all classes (1,), or one per class (C,)."""
+    def resolve(
+        self, confidence: Confidence, class_names: Sequence[str], default: float
+    ) -> NDArray[np.float32]:
+        """The threshold to apply: one for all classes (1,), or one per class (C,).
+
+        Args:
+            confidence: what the caller asks for.
+            class_names: by class id.
+            default: what the family uses when neither caller nor package says a number.
+        """
         if confidence == "best" and self.confidence is not None:
             per_class = [self.per_class.get(name, self.confidence) for name in class_names]
             return np.array(per_class if self.per_class else [self.confidence], np.float32)
         if isinstance(confidence, str):
-            confidence = DEFAULT_CONFIDENCE
+            confidence = default
         return np.array([confidence], np.float32)

@@ -14,21 +14,33 @@ class Placement:
 
     Attributes:
         original: width and height of the picture as received.
-        crop: the corner of the static crop within the picture.
-        scale: network pixels per picture pixel.
-        pad: empty pixels left of and above the picture; negative where it was cut.
+        crop: left, top, width and height of the static crop within the picture.
+        frame: width and height of the canvas that ``scale`` and ``pad`` refer to: the network's
+            input, or the one before it where a picture is resized twice.
+        scale: canvas pixels per picture pixel.
+        pad: empty canvas pixels left of, above, right of and below the picture; negative where
+            it was cut.
     """
 
     original: tuple[int, int]
-    crop: tuple[int, int]
+    crop: tuple[int, int, int, int]
+    frame: tuple[int, int]
     scale: tuple[float, float]
-    pad: tuple[int, int]
+    pad: tuple[int, int, int, int]
 
-    def to_original(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Boxes in network pixels to whole pixels of the picture as received.
+    def to_original(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Points on the canvas (..., 2) to points of the picture as received, unrounded."""
+        pad, scale, corner = (
+            np.array(pair, np.float32) for pair in (self.pad[:2], self.scale, self.crop[:2])
+        )
+        moved: NDArray[np.float32] = (points - pad) / scale + corner
+        return moved
+
+    def boxes_to_original(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Boxes on the canvas to whole pixels of the picture as received.
 
         Corners are clipped to the picture, then rounded half to even, as Roboflow Inference
-        does for YOLO models.
+        does.
 
         Args:
             boxes: (N, 4) float32 xyxy.
@@ -36,9 +48,6 @@ class Placement:
         Returns:
             (N, 4) float32 xyxy.
         """
-        pad, scale, crop, limit = (
-            np.tile(np.array(pair, np.float32), 2)
-            for pair in (self.pad, self.scale, self.crop, self.original)
-        )
-        corners: NDArray[np.float32] = np.rint(np.clip((boxes - pad) / scale + crop, 0, limit))
-        return corners
+        corners = self.to_original(boxes.reshape(-1, 2, 2))
+        limit = np.array(self.original, np.float32)
+        return np.rint(np.clip(corners, 0, limit)).reshape(-1, 4)

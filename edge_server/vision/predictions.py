@@ -1,4 +1,4 @@
-"""What a model found in one picture, as a struct of arrays in pixels of that picture."""
+"""What a model found in one picture, as structs of arrays in pixels of that picture."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Image: TypeAlias = NDArray[np.uint8]
 """A picture: (H, W, 3) BGR."""
+
+Polygon: TypeAlias = NDArray[np.int32]
+"""Corners (P, 2) of a closed outline, x before y."""
 
 
 @dataclass(frozen=True)
@@ -36,3 +39,67 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+
+@dataclass(frozen=True)
+class InstanceMasks:
+    """Detections with the outline of each.
+
+    Attributes:
+        detections: boxes in pixels of ``size``.
+        polygons: one per detection, in pixels of ``size``; of no corner where the mask is empty.
+        rles: the whole masks as compressed COCO run lengths, when the caller asked for them.
+        size: width and height of the grid that all coordinates refer to: the picture's, unless
+            the caller allowed a coarser one.
+    """
+
+    detections: Detections
+    polygons: tuple[Polygon, ...]
+    rles: tuple[str, ...] | None
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class KeyPoints:
+    """Detections with the keypoints of each.
+
+    Attributes:
+        detections: the boxes.
+        points: (N, K, 2) float32, x before y; they may lie outside the picture.
+        confidences: (N, K) float32; 0 where the keypoint was not found or its class has none.
+    """
+
+    detections: Detections
+    points: NDArray[np.float32]
+    confidences: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """How well each class describes the whole picture.
+
+    Attributes:
+        scores: (C,) float32 from 0 to 1, by class id.
+        above: (C,) whether the score reaches the threshold.
+        multi_label: several classes may be right at once; else the scores compete.
+    """
+
+    scores: NDArray[np.float32]
+    above: NDArray[np.bool_]
+    multi_label: bool
+
+
+@dataclass(frozen=True)
+class SemanticMap:
+    """The class of every pixel.
+
+    Attributes:
+        class_ids: (H, W) uint8; the background's where no class reaches the threshold.
+        confidences: (H, W) uint8, 255 times the confidence, truncated; 0 below the threshold.
+    """
+
+    class_ids: NDArray[np.uint8]
+    confidences: NDArray[np.uint8]
+
+
+Prediction: TypeAlias = Detections | InstanceMasks | KeyPoints | ClassScores | SemanticMap

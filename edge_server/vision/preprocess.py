@@ -20,6 +20,9 @@ from edge_server.vision.predictions import Image
 from engines.base import Array, TensorSpec
 
 ResizeMode: TypeAlias = Literal["stretch", "letterbox", "center-crop"]
+Contrast: TypeAlias = Literal[
+    "Contrast Stretching", "Histogram Equalization", "Adaptive Equalization"
+]
 Pixels: TypeAlias = NDArray[np.uint8]
 Preprocess: TypeAlias = Callable[[Sequence[Image], InferParams], tuple[Pixels, list[Placement]]]
 
@@ -61,6 +64,11 @@ class NetworkInput:
         normalization: means and deviations by channel in ``color_mode`` order, after scaling.
         static_crop: done first, unless the caller disables it.
         grayscale: whether colours are taken out, unless the caller disables it.
+        contrast: how brightness is spread, unless the caller disables it; None leaves it.
+        antialias: resized by Pillow's antialiased filter, as RF-DETR was trained; always a
+            stretch then.
+        dataset_size: width and height that the pictures of the dataset had; with ``antialias``
+            a picture is put into them by ``resize_mode`` first, then stretched.
     """
 
     height: int
@@ -72,6 +80,9 @@ class NetworkInput:
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     static_crop: StaticCrop | None = None
     grayscale: bool = False
+    contrast: Contrast | None = None
+    antialias: bool = False
+    dataset_size: tuple[int, int] | None = None
 
 
 def make_preprocess(network_input: NetworkInput) -> Preprocess:
@@ -91,7 +102,8 @@ def make_preprocess(network_input: NetworkInput) -> Preprocess:
             if grayscale and not params.disable_grayscale:
                 image = _gray(image)
             scale, pad = place(image, canvas, padding)
-            placements.append(Placement(original, corner, scale, pad))
+            cropped = (*corner, image.shape[1], image.shape[0])
+            placements.append(Placement(original, cropped, (width, height), scale, pad))
         return canvases, placements
 
     return preprocess
@@ -150,14 +162,14 @@ def _fits(spec: TensorSpec, shape: tuple[int | None, ...]) -> bool:
     )
 
 
-Geometry: TypeAlias = tuple[tuple[float, float], tuple[int, int]]
+Geometry: TypeAlias = tuple[tuple[float, float], tuple[int, int, int, int]]
 """The scale and the pad of a ``Placement``."""
 
 
 def _stretch(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
     height, width = canvas.shape[:2]
     cv2.resize(image, (width, height), dst=canvas, interpolation=cv2.INTER_LINEAR)
-    return (width / image.shape[1], height / image.shape[0]), (0, 0)
+    return (width / image.shape[1], height / image.shape[0]), (0, 0, 0, 0)
 
 
 def _letterbox(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
@@ -170,23 +182,25 @@ def _letterbox(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
     canvas[:, :left], canvas[:, left + inner_width :] = padding, padding
     inner = canvas[top : top + inner_height, left : left + inner_width]
     cv2.resize(image, (inner_width, inner_height), dst=inner, interpolation=cv2.INTER_LINEAR)
-    return (scale, scale), (left, top)
+    right, bottom = width - inner_width - left, height - inner_height - top
+    return (scale, scale), (left, top, right, bottom)
 
 
 def _center_crop(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
     """No scaling: cut what is larger, pad with black what is smaller (the reference's choice)."""
     canvas[:] = 0
-    pads = []
+    before, after = [], []
     source, target = [], []
-    for axis in (0, 1):
+    for axis in (1, 0):
         have, want = image.shape[axis], canvas.shape[axis]
         offset = (want - have) // 2 if want > have else -((have - want) // 2)
-        pads.append(offset)
+        before.append(offset)
+        after.append(want - have - offset)
         count = min(have, want)
         source.append(slice(max(-offset, 0), max(-offset, 0) + count))
         target.append(slice(max(offset, 0), max(offset, 0) + count))
-    canvas[tuple(target)] = image[tuple(source)]
-    return (1.0, 1.0), (pads[1], pads[0])
+    canvas[target[1], target[0]] = image[source[1], source[0]]
+    return (1.0, 1.0), (before[0], before[1], after[0], after[1])
 
 
 _PLACERS: dict[ResizeMode, Callable[[Image, Pixels, np.uint8], Geometry]] = {
