@@ -35,9 +35,16 @@ class Decoder(Protocol):
 
 DecoderMaker: TypeAlias = Callable[[Sequence[str], Thresholds], Decoder]
 
+_FAMILIES = {
+    "object-detection": "yolov5 yolov8 yolov9 yolov10 yolov11 yolov12 yolo26 yolonas yololite rfdetr",
+    "instance-segmentation": "yolov5 yolov7 yolov8 yolov11 yolo26 rfdetr",
+    "keypoint-detection": "yolov8 yolov11 yolo26",
+    "classification": "vit resnet dinov3 yolov8 yolov11",
+    "multi-label-classification": "vit resnet dinov3",
+    "semantic-segmentation": "deeplabv3plus yolo26 rfdetr",
+}
 DECODERS: dict[tuple[str, str], DecoderMaker] = {
-    ("object-detection", "yolov8"): AnchorFreeDecoder,
-    ("object-detection", "yolov9"): AnchorFreeDecoder,
-    ("object-detection", "yolov11"): AnchorFreeDecoder,
-    ("object-detection", "yolov12"): AnchorFreeDecoder,
+    (task, family): AnchorFreeDecoder
+    for task, names in _FAMILIES.items()
+    for family in names.split()
 }
