@@ -19,8 +19,7 @@ RFDETR = "rfdetr"
 DEEPLAB = "deeplabv3plus"
 # Backbones with a linear head; the YOLO classifiers are trained on other pixels.
 BACKBONES = ("resnet", "vit", "dinov3")
-# Heads that all decode alike: (batch, 4 + classes, cells). Those before ``yolov10`` have no form
-# without NMS or a need for it.
+# Heads that decode alike: (batch, 4 + classes, cells). The last two have an end-to-end form too.
 ANCHOR_FREE = ("yolov8", "yolov9", "yolov11", "yolov12", "yolov10", "yolo26")
 
 Normalization: TypeAlias = tuple[tuple[float, float, float], tuple[float, float, float]]

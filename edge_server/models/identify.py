@@ -129,6 +129,8 @@ def _readings(
     kept = [item for item in fitting if not item.class_counts or len(names) in item.class_counts]
     if not kept:
         raise PackageError(_wrong_count(facts, fitting, len(names)))
+    if kept[0].refused:
+        raise PackageError(_refusal(facts, kept[0].refused))
     return kept
 
 

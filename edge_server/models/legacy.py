@@ -13,7 +13,6 @@ from edge_server.models.families import (
     KEYPOINTS,
     MULTI_LABEL,
     RFDETR,
-    bare_resize,
     check_family,
     check_task,
 )
@@ -27,7 +26,7 @@ from edge_server.models.package import (
     read_class_names,
     read_keypoints,
 )
-from edge_server.models.readings import is_softmax
+from edge_server.models.readings import possible_readings
 
 ENVIRONMENT = "environment.json"
 _MODEL_TYPE = "model_type.json"
@@ -68,12 +67,6 @@ def read_legacy(source: Path, hints: Hints) -> Draft:
     facts = inspect_onnx(weights, dataset_size[::-1] if dataset_size else None)
     identity = _identity(facts, task, family, names)
     mode = _RESIZE_FORMATS.get(str(resize.values.get("format")), _RESIZE_FORMATS["Stretch to"])
-    notes = []
-    if not resize.values:
-        mode = bare_resize(identity.task, identity.family)
-        notes.append(
-            f"{ENVIRONMENT} says nothing about resizing; pictures are put in by {mode[0]}."
-        )
     is_rfdetr = identity.family == RFDETR
     removed = [name for name in identity.class_names if is_rfdetr and name == _RFDETR_BACKGROUND]
     class_count = len(identity.class_names) - len(removed)
@@ -92,7 +85,6 @@ def read_legacy(source: Path, hints: Hints) -> Draft:
         fused=identity.fused,
         keypoints=keypoints,
         removed=removed,
-        notes=notes,
     )
 
 
@@ -150,6 +142,10 @@ def _identity(
     """Taken from the files where they say it; else from the network itself."""
     if task is None or family is None or names is None:
         return identify(facts, Hints(task, family, names))
-    first = next(iter(facts.outputs.values()))
-    fused = task == CLASSIFICATION and is_softmax(first)
-    return Identity(task, family, names, numbered=False, fused=fused, keypoint_count=0)
+    fused = [
+        reading.fused
+        for reading in possible_readings(facts, task, len(names))
+        if reading.task == task and family in reading.families
+    ]
+    # Shapes that are of no such family are for its decoder to refuse.
+    return Identity(task, family, names, numbered=False, fused=any(fused[:1]), keypoint_count=0)

@@ -32,9 +32,11 @@ _STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))
 # NMS inside a graph keeps at most so many rows, and no DETR has more queries.
 _MAX_ROWS = 1000
 _MAX_QUERIES = 900
+_SLACK = 0.01
 # Numbers per keypoint of RF-DETR.
 _RFDETR_KEYPOINT = 8
-# The families whose segmentation and pose heads share the layout of YOLOv8's.
+# The families whose segmentation and pose heads share the layout of YOLOv8's; the last has an
+# end-to-end form of its own, so that it counts as one with NMS added only when the file says so.
 _V8_LIKE = ("yolov8", "yolov11", "yolo26")
 
 
@@ -72,8 +74,8 @@ def possible_readings(facts: OnnxFacts, task: str | None, class_count: int | Non
     """
     outputs = list(facts.outputs.values())
     cells = {_cells(facts, strides) for strides in _STRIDES}
-    readings = _decode_outside(outputs, cells) + _pairs(facts, outputs, cells)
-    readings += _with_nms_inside(facts, outputs) + _classifiers(outputs, task)
+    readings = _nms_outside(outputs, cells, task) + _pairs(facts, outputs, cells)
+    readings += _nms_inside(facts, outputs) + _classifiers(outputs, task)
     readings += _semantic(outputs, task)
     if task == KEYPOINTS:
         readings += _pose(facts, outputs, cells, class_count)
@@ -84,7 +86,7 @@ def _cells(facts: OnnxFacts, strides: Sequence[int]) -> int:
     return sum(-(-facts.height // stride) * -(-facts.width // stride) for stride in strides)
 
 
-def _decode_outside(outputs: Sequence[Array], cells: set[int]) -> list[Reading]:
+def _nms_outside(outputs: Sequence[Array], cells: set[int], task: str | None) -> list[Reading]:
     """One row or column per cell: YOLO heads whose NMS is ours to do, and YOLOX."""
     first, others = outputs[0], outputs[1:]
     if first.ndim != 3:
@@ -94,7 +96,8 @@ def _decode_outside(outputs: Sequence[Array], cells: set[int]) -> list[Reading]:
     readings = []
     if columns in cells and protos == [1] and len(outputs) == 2:
         readings.append(Reading(SEGMENTATION, _V8_LIKE, (rows - 4 - PROTOTYPES,)))
-    if columns in cells and not others and _are_shares(first[:, 4:]):
+    # Rows that are no scores are those of keypoints; who says that it detects is believed.
+    if columns in cells and not others and (task == DETECTION or _are_shares(first[:, 4:])):
         readings.append(Reading(DETECTION, ANCHOR_FREE, (rows - 4,)))
     if rows in {3 * count for count in cells}:
         if protos:  # YOLOv7 puts its raw heads before the prototypes, YOLOv5 after them
@@ -108,21 +111,21 @@ def _decode_outside(outputs: Sequence[Array], cells: set[int]) -> list[Reading]:
     return readings
 
 
-def _with_nms_inside(facts: OnnxFacts, outputs: Sequence[Array]) -> list[Reading]:
+def _nms_inside(facts: OnnxFacts, outputs: Sequence[Array]) -> list[Reading]:
     """Rows of x1, y1, x2, y2, score, class: end-to-end heads, and NMS added by an exporter."""
     first, metadata = outputs[0], facts.metadata
     if not _are_rows(first):
         return []
     columns = first.shape[2]
     if columns == 6 + PROTOTYPES and len(outputs) == 2 and _is_protos(outputs[1]):
-        with_nms = _V8_LIKE if metadata.nms else _V8_LIKE[:2]
+        with_nms = _V8_LIKE if metadata.nms else _V8_LIKE[:-1]
         return [Reading(SEGMENTATION, ("yolo26",)), Reading(SEGMENTATION, with_nms, fused=True)]
     if columns != 6 or len(outputs) != 1:
         return []
     boxes = first[..., :4]
     if boxes.any() and boxes.min() >= 0 and boxes.max() <= 1:
         return [Reading(DETECTION, (), refused="an RT-DETR export of Ultralytics")]
-    added = ANCHOR_FREE if metadata.nms else ANCHOR_FREE[:4]
+    added = ANCHOR_FREE if metadata.nms else ANCHOR_FREE[:-2]
     readings = [Reading(DETECTION, ("yolov10",)), Reading(DETECTION, ("yolo26",))]
     readings.append(Reading(DETECTION, added, fused=True))
     if not metadata.ultralytics:
@@ -148,7 +151,7 @@ def _pose(
     extra = columns - 6
     fits = extra == 3 * shape[0] if shape else extra % 3 == 0
     if extra > 0 and fits and _are_rows(first):
-        added = _V8_LIKE if facts.metadata.nms else _V8_LIKE[:2]
+        added = _V8_LIKE if facts.metadata.nms else _V8_LIKE[:-1]
         for families, fused in (("yolo26",), False), (added, True):
             readings.append(Reading(KEYPOINTS, families, fused=fused, keypoint_count=extra // 3))
     return readings
@@ -198,7 +201,7 @@ def _classifiers(outputs: Sequence[Array], task: str | None) -> list[Reading]:
     counts = (first.shape[1],)
     if task == MULTI_LABEL:
         return [Reading(MULTI_LABEL, BACKBONES, counts, fused=_are_shares(first), alike=False)]
-    softmax = is_softmax(first)
+    softmax = _is_softmax(first)
     readings = [Reading(CLASSIFICATION, BACKBONES, counts, fused=softmax, alike=False)]
     if softmax:
         readings.append(Reading(CLASSIFICATION, ("yolov8", "yolov11"), counts, fused=True))
@@ -215,21 +218,22 @@ def _semantic(outputs: Sequence[Array], task: str | None) -> list[Reading]:
         is_class_map = first.dtype.kind in "iu"
         return [Reading(SEMANTIC, families, alike=False)] if is_class_map else []
     channels = first.shape[1]
-    fused = channels > 1 and is_softmax(first)
+    fused = channels > 1 and _is_softmax(first)
     readings = [Reading(SEMANTIC, families, (channels, channels + 1), fused=fused, alike=False)]
     if channels == 1 and task is None:
         readings.append(Reading("depth-estimation", (), refused="a network that measures depth"))
     return readings
 
 
-def is_softmax(scores: Array) -> bool:
+def _is_softmax(scores: Array) -> bool:
     """Whether these are probabilities over axis 1 already, as a softmax in the graph gives."""
     values = scores.astype(np.float64)
     return bool((values >= 0).all() and np.allclose(values.sum(axis=1), 1, rtol=0, atol=1e-3))
 
 
 def _are_shares(scores: Array) -> bool:
-    return bool(((scores >= 0) & (scores <= 1)).all())
+    """Whether all values lie in 0 to 1, but for what INT8 may add."""
+    return bool(((scores >= -_SLACK) & (scores <= 1 + _SLACK)).all())
 
 
 def _are_rows(array: Array) -> bool:

@@ -36,7 +36,8 @@ class Decoder(Protocol):
 DecoderMaker: TypeAlias = Callable[[Sequence[str], Thresholds], Decoder]
 
 _FAMILIES = {
-    "object-detection": "yolov5 yolov8 yolov9 yolov10 yolov11 yolov12 yolo26 yolonas yololite rfdetr",
+    "object-detection": "yolov5 yolov8 yolov9 yolov10 yolov11 yolov12 yolo26 "
+    "yolonas yololite rfdetr",
     "instance-segmentation": "yolov5 yolov7 yolov8 yolov11 yolo26 rfdetr",
     "keypoint-detection": "yolov8 yolov11 yolo26",
     "classification": "vit resnet dinov3 yolov8 yolov11",
