@@ -101,6 +101,12 @@ def _read_bare(source: Path, hints: Hints) -> Draft:
     facts = inspect_onnx(source)
     identity = identify(facts, hints)
     names = identity.class_names
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated and identity.task != CLASSIFICATION:
+        raise PackageError(
+            f"{source.name} names a class {repeated[0]!r} more than once; expected {len(names)} "
+            "names that differ. Give it others with --classes FILE."
+        )
     if identity.task == SEMANTIC and _BACKGROUND not in {name.lower() for name in names}:
         # At the end, so that every class keeps its id; pixels below the threshold become it.
         names = (*names, _BACKGROUND)

@@ -404,6 +404,13 @@ def test_a_network_that_wants_the_size_of_the_picture_is_named(tmp_path, target)
             id="more names than classes",
         ),
         pytest.param(
+            {"output0": rows(1, 7, CELLS)},
+            {"names": "['a', 'b', 'a']"},
+            {},
+            "net.onnx names a class 'a' more than once; expected 3 names that differ.*--classes",
+            id="a name twice",
+        ),
+        pytest.param(
             {"output0": rows(1, 8, CELLS)},
             NAMES,
             {},
