@@ -12,7 +12,7 @@ from edge_server.errors import RequestError
 from edge_server.settings import Settings
 
 _TIMEOUT_S = 120  # a first request may load the model
-_LABELS, _STROKE = True, 2
+_LABELS, _STROKE = True, 3
 
 
 def infer_over_http(url: str, model_id: str, encoded: bytes, *, draw: bool) -> dict[str, Any]:

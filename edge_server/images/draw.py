@@ -131,7 +131,10 @@ def _draw_points(canvas: Image, found: KeyPoints, radius: int) -> None:
     centres = np.rint(found.points[shown]).astype(int).tolist()
     class_ids = found.detections.class_ids[np.nonzero(shown)[0]].tolist()
     for centre, class_id in zip(centres, class_ids, strict=True):
-        cv2.circle(canvas, centre, radius, _class_color(class_id), cv2.FILLED)
+        color = _class_color(class_id)
+        # A rim, because a dot of two or three pixels is lost on a picture of its own colour.
+        cv2.circle(canvas, centre, radius + 1, _text_color(color), cv2.FILLED)
+        cv2.circle(canvas, centre, radius, color, cv2.FILLED)
 
 
 def _draw_scores(
