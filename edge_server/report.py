@@ -69,7 +69,7 @@ def _ranking_table(predictions: Rows) -> str:
     """The classes above the threshold, the best first."""
     shown = predictions[:_MOST_CLASSES]
     names = _width(item["class"] for item in shown)
-    lines = [f"{item['class']:<{names}}  {item['confidence']:>9.1%}" for item in shown]
+    lines = [f"{item['class']:<{names}}  {item['confidence']:>10.1%}" for item in shown]
     return "\n".join([f"{'class':<{names}}  confidence", *lines])
 
 
@@ -79,7 +79,7 @@ def _label_table(predictions: Mapping[str, Mapping[str, Any]], predicted: Sequen
     shown = by_score[: max(_MOST_CLASSES, len(predicted))]
     names = _width(name for name, _ in shown)
     lines = [
-        f"{name:<{names}}  {label['confidence']:>9.1%}  {'yes' if name in predicted else 'no'}"
+        f"{name:<{names}}  {label['confidence']:>10.1%}  {'yes' if name in predicted else 'no'}"
         for name, label in shown
     ]
     return "\n".join([f"{'class':<{names}}  confidence  found", *lines])
