@@ -88,7 +88,7 @@ def registry_response(models: Sequence[Model]) -> dict[str, Any]:
         "models": [
             {
                 "model_id": model.package.model_id,
-                "task_type": model.package.task,
+                "task_type": _TASK_TYPES.get(model.package.task, model.package.task),
                 "batch_size": model.static_batch,
                 "input_height": model.package.network_input.height,
                 "input_width": model.package.network_input.width,
@@ -101,6 +101,9 @@ def registry_response(models: Sequence[Model]) -> dict[str, Any]:
         **dict.fromkeys(_GPU_MEMORY_FIELDS),
     }
 
+
+# Packages tell two kinds of classifiers apart; clients know one, and refuse to ask the other.
+_TASK_TYPES = {"multi-label-classification": "classification"}
 
 _GPU_MEMORY_FIELDS = (
     "total_vram_bytes",
