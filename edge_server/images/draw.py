@@ -163,11 +163,12 @@ def _draw_map(
     pixels = cv2.calcHist([found.class_ids], [0], None, [256], [0, 256]).ravel()
     pixels[[index for index, name in enumerate(class_names) if name.lower() == "background"]] = 0
     present = np.flatnonzero(pixels).tolist()
-    colors = np.zeros((256, 3), np.uint8)
+    colors = np.zeros((1, 256, 3), np.uint8)
     for class_id in present:
-        colors[class_id] = _class_color(class_id)
-    tinted = cv2.addWeighted(canvas, 0.5, colors[found.class_ids], 0.5, 0)
-    cv2.copyTo(tinted, (pixels > 0).astype(np.uint8)[found.class_ids], canvas)
+        colors[0, class_id] = _class_color(class_id)
+    tint = cv2.LUT(cv2.cvtColor(found.class_ids, cv2.COLOR_GRAY2BGR), colors)
+    shown = cv2.LUT(found.class_ids, (pixels > 0).astype(np.uint8))
+    cv2.copyTo(cv2.addWeighted(canvas, 0.5, tint, 0.5, 0), shown, canvas)
     if legend:
         shares = (pixels / found.class_ids.size).tolist()
         texts = [f"{class_name(class_names, index)} {shares[index]:.1%}" for index in present]
