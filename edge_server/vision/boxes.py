@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 Boxes = NDArray[np.float32]
 
+# Candidates compared with each other at once: bounds the memory of a flood of boxes.
+_BLOCK = 128
+
 
 def xywh_to_xyxy(boxes: Boxes) -> Boxes:
     """Centre, width and height (N, 4) to corners (N, 4), left, top, right, bottom."""
@@ -15,18 +18,19 @@ def xywh_to_xyxy(boxes: Boxes) -> Boxes:
 
 
 @np.errstate(invalid="ignore", divide="ignore", over="ignore")
-def iou(box: Boxes, others: Boxes) -> NDArray[np.float32]:
-    """Intersection over union of one box (4,) with others (N, 4), all xyxy, as float32 (N,).
+def iou(boxes: Boxes, others: Boxes) -> NDArray[np.float32]:
+    """Intersection over union of boxes (N, 4) with others (M, 4), all xyxy, as float32 (N, M).
 
-    NaN where both boxes have no area. Fastest when ``others`` is in column-major order.
+    NaN where both boxes have no area.
     """
-    left, top, right, bottom = others.T
-    width = np.minimum(box[2], right) - np.maximum(box[0], left)
-    height = np.minimum(box[3], bottom) - np.maximum(box[1], top)
+    left, top, right, bottom = boxes.T[..., None]
+    other_left, other_top, other_right, other_bottom = np.ascontiguousarray(others.T)
+    width = np.minimum(right, other_right) - np.maximum(left, other_left)
+    height = np.minimum(bottom, other_bottom) - np.maximum(top, other_top)
     shared = np.maximum(width, 0) * np.maximum(height, 0)
-    area = (box[2] - box[0]) * (box[3] - box[1])
     areas = (right - left) * (bottom - top)
-    return np.asarray(shared / (area + areas - shared), np.float32)
+    other_areas = (other_right - other_left) * (other_bottom - other_top)
+    return np.asarray(shared / (areas + other_areas - shared), np.float32)
 
 
 def nms(
@@ -54,20 +58,28 @@ def nms(
     Returns:
         indices of the kept rows, by falling score.
     """
-    order = np.argsort(-scores, kind="stable")
-    ranked, classes = np.asfortranarray(boxes[order]), class_ids[order]
+    waiting = np.argsort(-scores, kind="stable")
     # As Python's float the threshold makes NumPy compare in float32; the reference does not.
     limit = np.float64(iou_threshold)
-    alive = np.ones(len(order), np.bool_)
-    kept: list[int] = []
-    for rank in range(len(order)):
-        if len(kept) >= max_detections:
-            break
-        if not alive[rank]:
-            continue
-        kept.append(rank)
-        covered = iou(ranked[rank], ranked[rank + 1 :]) > limit
+
+    def covers(rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
+        covered: NDArray[np.bool_] = iou(boxes[rows], boxes[others]) > limit
         if not class_agnostic:
-            covered &= classes[rank + 1 :] == classes[rank]
-        alive[rank + 1 :] &= ~covered
-    return order[np.array(kept, np.int64)]
+            covered &= class_ids[rows][:, None] == class_ids[others]
+        return covered
+
+    kept = [waiting[:0]]
+    count = 0
+    while len(waiting) and count < max_detections:
+        block, waiting = waiting[:_BLOCK], waiting[_BLOCK:]
+        within = np.triu(covers(block, block), 1)
+        alive = np.ones(len(block), np.bool_)
+        for rank in np.flatnonzero(within.any(axis=1)):
+            if alive[rank]:
+                alive &= ~within[rank]
+        winners = block[alive]
+        if len(waiting):
+            waiting = waiting[~covers(winners, waiting).any(axis=0)]
+        kept.append(winners)
+        count += len(winners)
+    return np.concatenate(kept)[:max_detections]
