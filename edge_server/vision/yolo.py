@@ -45,7 +45,7 @@ def anchor_free(spec: HeadSpec, extras: int, default: float) -> Head:
         # Most cells see nothing: drop them on the class rows alone, before anything is copied.
         best = rows[4 : 4 + classes].max(axis=0)
         require_finite(best.max(initial=0))
-        found = rows[:, best > limits.min()].T
+        found = rows.take(np.flatnonzero(best > limits.min()), axis=1).T
         return _survivors(found, 4, classes, limits, names, params)
 
     return read
