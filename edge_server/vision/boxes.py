@@ -81,9 +81,7 @@ def nms(
     return np.concatenate(kept)[:max_detections]
 
 
-def _winners(
-    boxes: Boxes, class_ids: NDArray[np.int64], limit: np.float64
-) -> NDArray[np.bool_]:
+def _winners(boxes: Boxes, class_ids: NDArray[np.int64], limit: np.float64) -> NDArray[np.bool_]:
     """Which of at most ``_BLOCK`` boxes, by falling score, none that is kept covers."""
     count = len(boxes)
     alive = np.ones(count, np.bool_)

@@ -54,7 +54,7 @@ def queries(spec: HeadSpec, default: float, *, masks: bool) -> Head:
         limits = limit_of(names.limits(params), class_ids)
         kept = (class_ids >= 0) & (scores[best] > limits)
         query, class_ids, best = query[kept], class_ids[kept], best[kept]
-        corners = xywh_to_xyxy(boxes[query]) * np.tile(np.float32(placement.frame), 2)
+        corners = xywh_to_xyxy(boxes[query]) * np.array(placement.frame * 2, np.float32)
         found = Candidates(corners, scores[best], class_ids, query[:, None].astype(np.float32))
         if not masks:
             return names.filtered(found, params)

@@ -63,7 +63,7 @@ def prototype_patches(*, activate: bool) -> Patches:
     def patches(found: Candidates, grids: Array, placement: Placement) -> Iterable[Patch]:
         prototypes = grids.astype(np.float32, copy=False)
         count, height, width = prototypes.shape
-        scale = np.array([width, height] * 2, np.float32) / np.tile(placement.frame, 2)
+        scale = np.array([width, height] * 2, np.float32) / np.array(placement.frame * 2)
         corners = np.rint(found.boxes * scale).clip(0, [width, height] * 2).astype(int)
         for weights, (left, top, right, bottom) in zip(found.extras, corners, strict=True):
             if left >= right or top >= bottom:
@@ -205,16 +205,12 @@ def longest_outline(mask: NDArray[np.uint8], corner: tuple[int, int] = (0, 0)) -
     """
     if mask.size == 0:
         return np.zeros((0, 2), np.int32)
-    contours, _ = cv2.findContours(
-        mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=corner
-    )
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=corner)
     longest = max(contours, key=len, default=np.zeros((0, 2), np.int32))
     return np.asarray(longest, np.int32).reshape(-1, 2)
 
 
-def run_lengths(
-    mask: NDArray[np.uint8], corner: tuple[int, int], size: tuple[int, int]
-) -> str:
+def run_lengths(mask: NDArray[np.uint8], corner: tuple[int, int], size: tuple[int, int]) -> str:
     """The mask as compressed COCO run lengths: down the columns, zeros first.
 
     Format: https://github.com/cocodataset/cocoapi, ``rleToString``.

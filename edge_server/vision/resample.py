@@ -77,7 +77,7 @@ class Axis:
         samples = np.arange(first, last) + 0.5
         distances = np.abs(samples - centres[:, None]) / self.support
         weights = np.maximum(1 - distances, 0)
-        return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
 @lru_cache(maxsize=32)

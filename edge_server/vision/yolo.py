@@ -146,9 +146,7 @@ def sigmoid(logits: Array) -> Array:
     return np.asarray(1 / (1 + np.exp(-logits)))
 
 
-def _corners(
-    boxes: Array, scores: Array, names: ClassChannels, params: InferParams
-) -> Candidates:
+def _corners(boxes: Array, scores: Array, names: ClassChannels, params: InferParams) -> Candidates:
     limits = names.limits(params)
     best = scores.max(axis=1)
     require_finite(best)
@@ -186,9 +184,7 @@ def _is_end_to_end(spec: HeadSpec, extras: int) -> bool:
     """Told by the shape: families named end to end are exported raw as well."""
     shape = spec.output_shapes[0]
     raw_channels = 4 + len(spec.class_names) + extras
-    return (
-        len(shape) == 3 and shape[2] == 6 + extras and (spec.fused or shape[1] != raw_channels)
-    )
+    return len(shape) == 3 and shape[2] == 6 + extras and (spec.fused or shape[1] != raw_channels)
 
 
 def _class_count(spec: HeadSpec, count: int, expected: str) -> int:

@@ -51,9 +51,17 @@ NOT_SERVED = {
 }
 WHOLE = Placement((64, 64), (0, 0, 64, 64), (64, 64), (1.0, 1.0), (0, 0, 0, 0))
 # Checked by other tests of this file, or by the test named.
-ELSEWHERE = ("pre_im_", "nms_im_", "confidence_resolution", "mask_to_polygon_and_rle",
-    "kp_im_http_threshold_ignored", "load_exif_and_modes", "visualise_boxes", "static_crop_",
-    "depth_")
+ELSEWHERE = (
+    "pre_im_",
+    "nms_im_",
+    "confidence_resolution",
+    "mask_to_polygon_and_rle",
+    "kp_im_http_threshold_ignored",
+    "load_exif_and_modes",
+    "visualise_boxes",
+    "static_crop_",
+    "depth_",
+)
 
 
 def load(name):
