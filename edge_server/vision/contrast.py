@@ -25,6 +25,8 @@ _LEVELS = 2**14
 _LEVELS_PER_BIN = 65
 _CLIP_LIMIT = 0.03
 
+_STRIP = 32  # rows that are coloured at a time, so that the many steps stay in the cache
+
 
 def stretch_contrast(image: Image) -> Image:
     """Spread what lies between the 2nd and 98th percentile of all channels over 0 to 255."""
@@ -59,14 +61,11 @@ def equalize_adaptive(image: Image) -> Image:
     low, high = float(levels.min()), float(levels.max())
     # A picture of one brightness becomes white, as the reference makes it.
     brightness = (levels - low) / (high - low) if low < high else np.minimum(levels, 1)
-    black = np.asarray(value == 0, np.uint8)  # it has no hue and becomes grey
-    value += black
-    for plane in planes:
-        part = np.divide(plane + black, value, dtype=np.float32)
-        part *= brightness
-        part *= 255
-        plane[:] = part
-    return np.asarray(cv2.merge(planes), np.uint8)
+    result = np.empty_like(image, order="C")
+    for top in range(0, len(image), _STRIP):
+        rows = slice(top, top + _STRIP)
+        result[rows] = _brightened(image[rows], brightness[rows])
+    return result
 
 
 def _histogram(image: Image) -> NDArray[np.int64]:
@@ -87,6 +86,36 @@ def _percentile(counts: NDArray[np.int64], part: float) -> float:
 
 def _look_up(table: NDArray[np.floating], image: Image) -> Image:
     return np.asarray(cv2.LUT(image, table.astype(np.uint8)), np.uint8)
+
+
+def _brightened(image: Image, brightness: NDArray[np.float32]) -> Image:
+    """Pixels with another brightness from 0 to 1, and the hue and saturation they had.
+
+    By way of HSV in single precision, as the reference goes: fractions are cut off at the end,
+    and scaling the channels would often give 170 where that gives 169.99997.
+    """
+    planes = [np.divide(plane, 255, dtype=np.float32) for plane in cv2.split(image)]
+    first, second, third = planes
+    high = np.maximum(np.maximum(first, second), third)
+    low = np.minimum(np.minimum(first, second), third)
+    spread = high - low
+    saturation = spread / np.where(high > 0, high, 1)
+    spread[spread == 0] = 1  # grey, of any hue
+    hue = (second - third) / spread
+    hue = np.where(second == high, 2 + (third - first) / spread, hue)
+    hue = np.where(third == high, 4 + (first - second) / spread, hue) / 6
+    hue += hue < 0
+    hue *= 6
+    sector = np.floor(hue)
+    hue -= sector
+    # Within a sixth of the circle the middle channel goes up, in the next one down.
+    falling = sector.astype(np.uint8) & 1 == 1
+    middle = 1 - np.where(falling, hue, 1 - hue) * saturation
+    for plane in planes:
+        kept = np.where(plane == low, 1 - saturation, middle)
+        kept[plane == high] = 1
+        plane[:] = brightness * kept * 255
+    return np.asarray(cv2.merge(planes), np.uint8)
 
 
 def _equalize_tiles(value: Plane) -> NDArray[np.float32]:
