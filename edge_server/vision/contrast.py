@@ -59,7 +59,7 @@ def equalize_adaptive(image: Image) -> Image:
     value = np.asarray(cv2.max(cv2.max(planes[0], planes[1]), planes[2]), np.uint8)
     levels = _equalize_tiles(value)
     low, high = float(levels.min()), float(levels.max())
-    # A picture of one brightness becomes white, as the reference makes it.
+    # One level everywhere becomes white, as in the reference.
     brightness = (levels - low) / (high - low) if low < high else np.minimum(levels, 1)
     result = np.empty_like(image, order="C")
     for top in range(0, len(image), _STRIP):
