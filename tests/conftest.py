@@ -15,6 +15,8 @@ import pytest
 
 from tests.support import ROOT, run_client, running_server
 
+# As the command does, before a test imports NumPy: see ``edge_server.cli.main``.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 ALL_TIERS = os.environ.get("EDGE_SERVER_REQUIRE_ALL_TIERS") == "1"
 
 

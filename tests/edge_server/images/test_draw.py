@@ -12,7 +12,7 @@ from edge_server.images.draw import draw, encode_jpeg
 from edge_server.vision.predictions import Detections
 
 REFERENCE = json.loads(
-    (Path(__file__).parents[2] / "fixtures" / "images" / "visualise_boxes.json").read_text()
+    (Path(__file__).parents[2] / "fixtures" / "reference" / "visualise_boxes.json").read_text()
 )
 GREY = (200, 200, 200)
 VIOLET = (0xFB, 0x51, 0xA3)
