@@ -70,7 +70,7 @@ def infer_in_process(
     with appliance.pool.lease(model_id) as model:
         (prediction,), _ = model.predict([image], InferParams())
         class_names = model.package.class_names
-        keypoint_names = getattr(model.package, "keypoints", ())
+        keypoint_names = model.package.keypoints
     answer = prediction_response(image, prediction, class_names, keypoint_names)
     if draw:
         jpeg = annotated_jpeg(image, prediction, class_names, labels=_LABELS, stroke=_STROKE)

@@ -106,7 +106,7 @@ def _infer(
         check_task(request, model.package.task)
         predictions, _ = model.predict(images, request.params)
         class_names = model.package.class_names
-        keypoint_names = getattr(model.package, "keypoints", ())
+        keypoint_names = model.package.keypoints
     answers = []
     for image, prediction in zip(images, predictions, strict=True):
         body = prediction_response(image, prediction, class_names, keypoint_names)

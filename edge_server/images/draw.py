@@ -19,6 +19,7 @@ from edge_server.vision.predictions import (
     Prediction,
     SemanticMap,
 )
+from edge_server.vision.semantic import BACKGROUND
 
 Color = tuple[int, int, int]
 
@@ -161,7 +162,7 @@ def _draw_map(
 ) -> None:
     """Tint every pixel half with the colour of its class; the background stays as it is."""
     pixels = cv2.calcHist([found.class_ids], [0], None, [256], [0, 256]).ravel()
-    pixels[[index for index, name in enumerate(class_names) if name.lower() == "background"]] = 0
+    pixels[[index for index, name in enumerate(class_names) if name.lower() == BACKGROUND]] = 0
     present = np.flatnonzero(pixels).tolist()
     colors = np.zeros((1, 256, 3), np.uint8)
     for class_id in present:
