@@ -10,9 +10,10 @@ import numpy as np
 
 from edge_server.errors import ModelFailedError
 from edge_server.models.package import ModelPackage
-from edge_server.vision.decoders import DECODERS, Decoder
+from edge_server.vision.decoders import DECODERS
+from edge_server.vision.head import HeadSpec
 from edge_server.vision.params import InferParams
-from edge_server.vision.predictions import Detections, Image
+from edge_server.vision.predictions import Image, Prediction
 from edge_server.vision.preprocess import make_feed, make_preprocess
 from engines.base import Array, Engine, EngineError
 from engines.onnx_cpu import open_onnx
@@ -38,15 +39,32 @@ class Model:
     """A model ready to answer. Thread-safe."""
 
     def __init__(self, package: ModelPackage, engine: Engine) -> None:
+        """Runs the network once on black: its outputs' shapes say how they are to be read.
+
+        Raises:
+            EngineError: the engine cannot run.
+            ValueError: the network is not what its package says.
+        """
         self.package = package
         self._engine = engine
         spec = engine.inputs[0]
         self._static_batch = spec.shape[0]
         self._chunk = self._static_batch or package.max_batch_size
-        self._preprocess = make_preprocess(package.network_input)
-        self._feed: Callable[[Array], Array] = make_feed(package.network_input, spec)
-        make_decoder = DECODERS[package.task, package.family]
-        self._decode: Decoder = make_decoder(package.class_names, package.thresholds)
+        size = package.network_input
+        self._preprocess = make_preprocess(size)
+        self._feed: Callable[[Array], Array] = make_feed(size, spec)
+        black = np.zeros((self._static_batch or 1, size.height, size.width, 3), np.uint8)
+        outputs = engine.run({spec.name: self._feed(black)})
+        self._decode = DECODERS[package.task, package.family](
+            HeadSpec(
+                class_names=package.class_names,
+                output_shapes=tuple(output.shape for output in outputs.values()),
+                thresholds=package.thresholds,
+                fused=package.fused,
+                removed_columns=package.removed_columns,
+                keypoint_counts=tuple(len(names) for names in package.keypoints),
+            )
+        )
 
     @property
     def engine_name(self) -> str:
@@ -65,7 +83,7 @@ class Model:
 
     def predict(
         self, images: Sequence[Image], params: InferParams
-    ) -> tuple[list[Detections], Timings]:
+    ) -> tuple[list[Prediction], Timings]:
         """One prediction per picture, in pixels of that picture, and the time it took.
 
         Args:
@@ -74,9 +92,9 @@ class Model:
             params: the caller's thresholds and switches.
 
         Raises:
-            ModelFailedError: the engine failed.
+            ModelFailedError: the engine failed, or what it gave is damaged.
         """
-        predictions: list[Detections] = []
+        predictions: list[Prediction] = []
         timings = Timings()
         for start in range(0, len(images), self._chunk):
             part, spent = self._predict_batch(images[start : start + self._chunk], params)
@@ -90,7 +108,7 @@ class Model:
 
     def _predict_batch(
         self, images: Sequence[Image], params: InferParams
-    ) -> tuple[list[Detections], Timings]:
+    ) -> tuple[list[Prediction], Timings]:
         began = time.perf_counter()
         pixels, placements = self._preprocess(images, params)
         tensor = self._feed(_padded(pixels, self._static_batch))
@@ -100,7 +118,10 @@ class Model:
         except EngineError as error:
             raise ModelFailedError(f"Model {self.package.model_id} failed: {error}") from error
         ran = time.perf_counter()
-        predictions = self._decode(outputs, placements, params)
+        try:
+            predictions = list(self._decode(outputs, placements, params))
+        except ValueError as error:
+            raise ModelFailedError(f"Model {self.package.model_id} failed: {error}") from error
         decoded = time.perf_counter()
         return predictions, Timings(prepared - began, ran - prepared, decoded - ran)
 
@@ -108,8 +129,8 @@ class Model:
 def load_model(package: ModelPackage, *, threads: int) -> Model:
     """Open the weights on the best engine of this device and prove that they answer.
 
-    One picture of zeros goes through every step, so that a model that cannot work fails
-    here, and the first caller does not pay for lazy initialisation.
+    A black picture goes through every step, so that a model that cannot work fails here, and
+    the first caller does not pay for lazy initialisation.
 
     Raises:
         ModelFailedError: the weights cannot be opened, run or decoded; the message says why.
@@ -120,11 +141,11 @@ def load_model(package: ModelPackage, *, threads: int) -> Model:
         raise ModelFailedError(f"Model {package.model_id} cannot be loaded: {error}") from error
     try:
         model = Model(package, engine)
-        blank = np.zeros((package.network_input.height, package.network_input.width, 3), np.uint8)
-        model.predict([blank], InferParams())
+        size = package.network_input
+        model.predict([np.zeros((size.height, size.width, 3), np.uint8)], InferParams())
     except BaseException as error:
         engine.close()
-        if isinstance(error, ValueError):  # the network is not what its package says
+        if isinstance(error, (EngineError, ValueError)):
             text = f"Model {package.model_id} cannot be loaded: {error}"
             raise ModelFailedError(text) from error
         raise

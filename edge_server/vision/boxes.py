@@ -7,26 +7,34 @@ from numpy.typing import NDArray
 
 Boxes = NDArray[np.float32]
 
+# Candidates compared with each other at once: bounds the memory of a flood of boxes.
+_BLOCK = 128
+_LATER = np.triu(np.ones((_BLOCK, _BLOCK), np.bool_), 1)
+
 
 def xywh_to_xyxy(boxes: Boxes) -> Boxes:
     """Centre, width and height (N, 4) to corners (N, 4), left, top, right, bottom."""
+    corners = np.empty_like(boxes, order="C")
     half = boxes[:, 2:] / 2
-    return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
+    np.subtract(boxes[:, :2], half, out=corners[:, :2])
+    np.add(boxes[:, :2], half, out=corners[:, 2:])
+    return corners
 
 
 @np.errstate(invalid="ignore", divide="ignore", over="ignore")
-def iou(box: Boxes, others: Boxes) -> NDArray[np.float32]:
-    """Intersection over union of one box (4,) with others (N, 4), all xyxy, as float32 (N,).
+def iou(boxes: Boxes, others: Boxes) -> NDArray[np.float32]:
+    """Intersection over union of boxes (..., 4) with others (..., 4), all xyxy, as float32 (...).
 
-    NaN where both boxes have no area. Fastest when ``others`` is in column-major order.
+    The leading dimensions are broadcast. NaN where both boxes have no area.
     """
-    left, top, right, bottom = others.T
-    width = np.minimum(box[2], right) - np.maximum(box[0], left)
-    height = np.minimum(box[3], bottom) - np.maximum(box[1], top)
+    left, top, right, bottom = (boxes[..., side] for side in range(4))
+    other_left, other_top, other_right, other_bottom = (others[..., side] for side in range(4))
+    width = np.minimum(right, other_right) - np.maximum(left, other_left)
+    height = np.minimum(bottom, other_bottom) - np.maximum(top, other_top)
     shared = np.maximum(width, 0) * np.maximum(height, 0)
-    area = (box[2] - box[0]) * (box[3] - box[1])
     areas = (right - left) * (bottom - top)
-    return np.asarray(shared / (area + areas - shared), np.float32)
+    other_areas = (other_right - other_left) * (other_bottom - other_top)
+    return np.asarray(shared / (areas + other_areas - shared), np.float32)
 
 
 def nms(
@@ -54,20 +62,34 @@ def nms(
     Returns:
         indices of the kept rows, by falling score.
     """
-    order = np.argsort(-scores, kind="stable")
-    ranked, classes = np.asfortranarray(boxes[order]), class_ids[order]
     # As Python's float the threshold makes NumPy compare in float32; the reference does not.
     limit = np.float64(iou_threshold)
-    alive = np.ones(len(order), np.bool_)
-    kept: list[int] = []
-    for rank in range(len(order)):
-        if len(kept) >= max_detections:
-            break
-        if not alive[rank]:
-            continue
-        kept.append(rank)
-        covered = iou(ranked[rank], ranked[rank + 1 :]) > limit
-        if not class_agnostic:
-            covered &= classes[rank + 1 :] == classes[rank]
-        alive[rank + 1 :] &= ~covered
-    return order[np.array(kept, np.int64)]
+    if class_agnostic:
+        class_ids = np.zeros_like(class_ids)
+    waiting = np.argsort(-scores, kind="stable")
+    kept = [waiting[:0]]
+    count = 0
+    while len(waiting) and count < max_detections:
+        block, waiting = waiting[:_BLOCK], waiting[_BLOCK:]
+        winners = block[_winners(boxes[block], class_ids[block], limit)]
+        if len(waiting):
+            covered = iou(boxes[winners, None], boxes[waiting]) > limit
+            covered &= class_ids[winners, None] == class_ids[waiting]
+            waiting = waiting[~covered.any(axis=0)]
+        kept.append(winners)
+        count += len(winners)
+    return np.concatenate(kept)[:max_detections]
+
+
+def _winners(boxes: Boxes, class_ids: NDArray[np.int64], limit: np.float64) -> NDArray[np.bool_]:
+    """Which of at most ``_BLOCK`` boxes, by falling score, none that is kept covers."""
+    count = len(boxes)
+    alive = np.ones(count, np.bool_)
+    rivals = np.equal.outer(class_ids, class_ids)
+    rivals &= _LATER[:count, :count]
+    better, worse = np.divmod(np.flatnonzero(rivals), count)  # nonzero is slower
+    covered = iou(boxes[better], boxes[worse]) > limit
+    for row, other in zip(better[covered].tolist(), worse[covered].tolist(), strict=True):
+        if alive[row]:
+            alive[other] = False
+    return alive

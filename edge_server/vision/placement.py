@@ -30,10 +30,9 @@ class Placement:
 
     def to_original(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Points on the canvas (..., 2) to points of the picture as received, unrounded."""
-        pad, scale, corner = (
-            np.array(pair, np.float32) for pair in (self.pad[:2], self.scale, self.crop[:2])
-        )
-        moved: NDArray[np.float32] = (points - pad) / scale + corner
+        moved: NDArray[np.float32] = points - np.array(self.pad[:2], np.float32)
+        moved /= np.array(self.scale, np.float32)
+        moved += np.array(self.crop[:2], np.float32)
         return moved
 
     def boxes_to_original(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -49,5 +48,6 @@ class Placement:
             (N, 4) float32 xyxy.
         """
         corners = self.to_original(boxes.reshape(-1, 2, 2))
-        limit = np.array(self.original, np.float32)
-        return np.rint(np.clip(corners, 0, limit)).reshape(-1, 4)
+        np.minimum(corners, np.array(self.original, np.float32), out=corners)
+        np.maximum(corners, 0, out=corners)
+        return np.rint(corners, out=corners).reshape(-1, 4)

@@ -1,7 +1,8 @@
-"""Pictures to the network's input: crop, grey, resize into place, then the dtype it asks for.
+"""Pictures to the network's input: crop, grey, contrast, resize into place, then its dtype.
 
 Pixels stay uint8 BGR until ``make_feed``'s function, the last step before the engine. The
-geometry is that of Roboflow Inference, pixel for pixel: OpenCV's bilinear resize on uint8.
+geometry is that of Roboflow Inference, pixel for pixel: OpenCV's bilinear resize on uint8, and
+Pillow's where the network was trained with it.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_server.vision.contrast import equalize, equalize_adaptive, stretch_contrast
 from edge_server.vision.params import InferParams
 from edge_server.vision.placement import Placement
 from edge_server.vision.predictions import Image
 from engines.base import Array, TensorSpec
 
-ResizeMode: TypeAlias = Literal["stretch", "letterbox", "center-crop"]
+ResizeMode: TypeAlias = Literal["stretch", "letterbox", "center-crop", "fit-longer-edge"]
 Contrast: TypeAlias = Literal[
     "Contrast Stretching", "Histogram Equalization", "Adaptive Equalization"
 ]
@@ -57,16 +59,18 @@ class NetworkInput:
     Attributes:
         height: of its input, in pixels.
         width: likewise.
-        resize_mode: how a picture of another size is put in.
+        resize_mode: how a picture of another size is put in; ``fit-longer-edge`` cuts the input
+            down to what the picture covers, for networks that take any size.
         padding_value: grey of the letterbox's bars, 0 to 255.
         color_mode: channel order of the network.
-        scaling_factor: values are divided by it; None leaves 0 to 255.
+        scaling_factor: values are divided by it; None leaves 0 to 255. With ``antialias`` None
+            means 255, and so does any factor together with ``normalization``.
         normalization: means and deviations by channel in ``color_mode`` order, after scaling.
         static_crop: done first, unless the caller disables it.
         grayscale: whether colours are taken out, unless the caller disables it.
         contrast: how brightness is spread, unless the caller disables it; None leaves it.
-        antialias: resized by Pillow's antialiased filter, as RF-DETR was trained; always a
-            stretch then.
+        antialias: stretched by Pillow's antialiased filter, as RF-DETR was trained, whatever
+            ``resize_mode`` says.
         dataset_size: width and height that the pictures of the dataset had; with ``antialias``
             a picture is put into them by ``resize_mode`` first, then stretched.
     """
@@ -86,25 +90,24 @@ class NetworkInput:
 
 
 def make_preprocess(network_input: NetworkInput) -> Preprocess:
-    """A function that puts pictures of any size into one (B, H, W, 3) uint8 BGR tensor."""
-    place = _PLACERS[network_input.resize_mode]
+    """A function that puts pictures of any size into one (B, H, W, 3) uint8 BGR tensor.
+
+    With ``fit-longer-edge`` the tensor is as large as the picture fitted into the network's
+    size, and the function raises ValueError for pictures that do not come out alike.
+    """
+    prepare, place = _make_prepare(network_input), _make_placer(network_input)
     height, width = network_input.height, network_input.width
-    crop, grayscale = network_input.static_crop, network_input.grayscale
-    padding = np.uint8(network_input.padding_value)
+    cut = network_input.resize_mode == "fit-longer-edge" and not network_input.antialias
 
     def preprocess(images: Sequence[Image], params: InferParams) -> tuple[Pixels, list[Placement]]:
         canvases = np.empty((len(images), height, width, 3), np.uint8)
         placements = []
         for image, canvas in zip(images, canvases, strict=True):
-            original, corner = (image.shape[1], image.shape[0]), (0, 0)
-            if crop is not None and not params.disable_static_crop:
-                image, corner = crop.apply(image)
-            if grayscale and not params.disable_grayscale:
-                image = _gray(image)
-            scale, pad = place(image, canvas, padding)
-            cropped = (*corner, image.shape[1], image.shape[0])
-            placements.append(Placement(original, cropped, (width, height), scale, pad))
-        return canvases, placements
+            original = (image.shape[1], image.shape[0])
+            image, (left, top) = prepare(image, params)
+            crop = (left, top, image.shape[1], image.shape[0])
+            placements.append(Placement(original, crop, *place(image, canvas)))
+        return (_cut(canvases, placements) if cut else canvases), placements
 
     return preprocess
 
@@ -141,17 +144,48 @@ def make_feed(network_input: NetworkInput, spec: TensorSpec) -> Callable[[Pixels
     return feed
 
 
-def _gray(image: Image) -> Image:
-    gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    return np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), np.uint8)
+def _make_prepare(
+    network_input: NetworkInput,
+) -> Callable[[Image, InferParams], tuple[Image, tuple[int, int]]]:
+    """What is done before the resize; the function gives the picture and its corner too."""
+    crop, grayscale = network_input.static_crop, network_input.grayscale
+    enhance = _CONTRASTS[network_input.contrast] if network_input.contrast else None
+
+    def prepare(image: Image, params: InferParams) -> tuple[Image, tuple[int, int]]:
+        corner = (0, 0)
+        if crop is not None and not params.disable_static_crop:
+            image, corner = crop.apply(image)
+        if grayscale and not params.disable_grayscale:
+            gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+            image = np.asarray(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), np.uint8)
+        if enhance is not None and not params.disable_contrast:
+            image = enhance(image)
+        return image, corner
+
+    return prepare
+
+
+def _cut(canvases: Pixels, placements: Sequence[Placement]) -> Pixels:
+    frames = {placement.frame for placement in placements}
+    if len(frames) > 1:
+        raise ValueError(
+            f"pictures of one batch would come out as {sorted(frames)} pixels; a network with "
+            "resize_mode fit-longer-edge takes pictures of one shape, send others one by one"
+        )
+    for width, height in frames:
+        canvases = np.ascontiguousarray(canvases[:, :height, :width])
+    return canvases
 
 
 def _affine(network_input: NetworkInput) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Scaling and normalisation as one factor and one offset per channel: x * factor - offset."""
-    scaling = network_input.scaling_factor or 1.0
-    if network_input.normalization is None:
+    scaling, normalization = network_input.scaling_factor, network_input.normalization
+    if network_input.antialias and (scaling is None or normalization is not None):
+        scaling = 255.0
+    scaling = scaling or 1.0
+    if normalization is None:
         return np.full((3, 1, 1), 1 / scaling, np.float32), None
-    means, stds = (np.array(row).reshape(3, 1, 1) for row in network_input.normalization)
+    means, stds = (np.array(row).reshape(3, 1, 1) for row in normalization)
     return (1 / (scaling * stds)).astype(np.float32), (means / stds).astype(np.float32)
 
 
@@ -162,14 +196,52 @@ def _fits(spec: TensorSpec, shape: tuple[int | None, ...]) -> bool:
     )
 
 
-Geometry: TypeAlias = tuple[tuple[float, float], tuple[int, int, int, int]]
-"""The scale and the pad of a ``Placement``."""
+Geometry: TypeAlias = tuple[tuple[int, int], tuple[float, float], tuple[int, int, int, int]]
+"""The frame, the scale and the pad of a ``Placement``."""
+
+
+def _make_placer(network_input: NetworkInput) -> Callable[[Image, Pixels], Geometry]:
+    padding = np.uint8(network_input.padding_value)
+    put = _PLACERS[network_input.resize_mode]
+    if not network_input.antialias:
+        return lambda image, canvas: put(image, canvas, padding)
+    size = network_input.dataset_size
+    if size is None or network_input.resize_mode == "stretch":
+        return _stretch_antialiased
+
+    def place_twice(image: Image, canvas: Pixels) -> Geometry:
+        middle = np.empty((size[1], size[0], 3), np.uint8)
+        (width, height), scale, pad = put(image, middle, padding)
+        _stretch_antialiased(middle[:height, :width], canvas)
+        return (width, height), scale, pad
+
+    return place_twice
+
+
+def _stretch_antialiased(image: Image, canvas: Pixels) -> Geometry:
+    from PIL import Image as pillow  # few models need it: the others start without
+
+    height, width = canvas.shape[:2]
+    picture = pillow.fromarray(np.ascontiguousarray(image))
+    canvas[:] = np.asarray(picture.resize((width, height), pillow.Resampling.BILINEAR))
+    return (width, height), (width / image.shape[1], height / image.shape[0]), (0, 0, 0, 0)
 
 
 def _stretch(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
     height, width = canvas.shape[:2]
     cv2.resize(image, (width, height), dst=canvas, interpolation=cv2.INTER_LINEAR)
-    return (width / image.shape[1], height / image.shape[0]), (0, 0, 0, 0)
+    return (width, height), (width / image.shape[1], height / image.shape[0]), (0, 0, 0, 0)
+
+
+def _fit_longer_edge(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
+    """Fill only the upper left part of the canvas that a picture of these proportions needs."""
+    height, width = canvas.shape[:2]
+    scale_x, scale_y = width / image.shape[1], height / image.shape[0]
+    if scale_x < scale_y:
+        height = max(1, round(scale_x * image.shape[0]))
+    else:
+        width = max(1, round(scale_y * image.shape[1]))
+    return _stretch(image, canvas[:height, :width], padding)
 
 
 def _letterbox(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
@@ -183,7 +255,7 @@ def _letterbox(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
     inner = canvas[top : top + inner_height, left : left + inner_width]
     cv2.resize(image, (inner_width, inner_height), dst=inner, interpolation=cv2.INTER_LINEAR)
     right, bottom = width - inner_width - left, height - inner_height - top
-    return (scale, scale), (left, top, right, bottom)
+    return (width, height), (scale, scale), (left, top, right, bottom)
 
 
 def _center_crop(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
@@ -200,11 +272,18 @@ def _center_crop(image: Image, canvas: Pixels, padding: np.uint8) -> Geometry:
         source.append(slice(max(-offset, 0), max(-offset, 0) + count))
         target.append(slice(max(offset, 0), max(offset, 0) + count))
     canvas[target[1], target[0]] = image[source[1], source[0]]
-    return (1.0, 1.0), (before[0], before[1], after[0], after[1])
+    frame = (canvas.shape[1], canvas.shape[0])
+    return frame, (1.0, 1.0), (before[0], before[1], after[0], after[1])
 
 
 _PLACERS: dict[ResizeMode, Callable[[Image, Pixels, np.uint8], Geometry]] = {
     "stretch": _stretch,
     "letterbox": _letterbox,
     "center-crop": _center_crop,
+    "fit-longer-edge": _fit_longer_edge,
+}
+_CONTRASTS: dict[Contrast, Callable[[Image], Image]] = {
+    "Contrast Stretching": stretch_contrast,
+    "Histogram Equalization": equalize,
+    "Adaptive Equalization": equalize_adaptive,
 }

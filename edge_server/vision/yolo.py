@@ -1,65 +1,205 @@
-"""Anchor-free YOLO heads: one output (B, 4 + C, N), as YOLOv8, v9, v11 and v12 export it."""
+"""YOLO heads: grids of cells with boxes, class scores and whatever else each cell says.
+
+Every maker takes the number of ``extras``, the channels behind the class scores: mask
+coefficients or keypoints. Comparisons and the order of steps are those of Roboflow Inference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
-from edge_server.vision.boxes import nms, xywh_to_xyxy
-from edge_server.vision.params import InferParams, Thresholds
+from edge_server.vision.boxes import xywh_to_xyxy
+from edge_server.vision.candidates import (
+    Candidates,
+    ClassChannels,
+    Head,
+    limit_of,
+    require_finite,
+)
+from edge_server.vision.head import HeadSpec
+from edge_server.vision.params import InferParams
 from edge_server.vision.placement import Placement
-from edge_server.vision.predictions import Detections
 from engines.base import Array
 
+HeadMaker: TypeAlias = Callable[[HeadSpec, int, float], Head]
+"""From the spec, the number of extra channels, and the family's default confidence."""
 
-class AnchorFreeDecoder:
-    """Rows 0 to 3 are cx, cy, w, h in network pixels, the others class scores from 0 to 1."""
 
-    def __init__(self, class_names: Sequence[str], thresholds: Thresholds) -> None:
-        self._class_names = tuple(class_names)
-        self._thresholds = thresholds
+def anchor_free(spec: HeadSpec, extras: int, default: float) -> Head:
+    """(4 + C + extras, N): cx cy w h, class scores, extras, as YOLOv8, v9, v11 and v12 export.
 
-    def __call__(
-        self, outputs: Mapping[str, Array], placements: Sequence[Placement], params: InferParams
-    ) -> list[Detections]:
-        """See ``decoders.Decoder``."""
-        head = next(iter(outputs.values()))
-        if head.ndim != 3 or head.shape[1] < 4 + len(self._class_names):
-            raise ValueError(
-                f"its output is {head.shape}; expected (batch, 4 + {len(self._class_names)} "
-                "classes, cells)"
-            )
-        return [
-            self._decode(rows, placement, params)
-            for rows, placement in zip(head, placements, strict=False)  # padded pictures follow
-        ]
+    An export with NMS in its graph is read as ``end_to_end``.
+    """
+    if _is_end_to_end(spec, extras):
+        return end_to_end(spec, extras, default)
+    channels = spec.output_shapes[0][1] if len(spec.output_shapes[0]) == 3 else 0
+    classes = _class_count(spec, channels - 4 - extras, f"(batch, 4 + classes + {extras}, cells)")
+    names = ClassChannels(spec, classes, default)
 
-    def _decode(self, rows: Array, placement: Placement, params: InferParams) -> Detections:
-        names = self._names_of(len(rows) - 4)
-        limits = self._thresholds.resolve(params.confidence, names)
+    def read(outputs: Sequence[Array], placement: Placement, params: InferParams) -> Candidates:
+        rows = outputs[0].astype(np.float32, copy=False)
+        limits = names.limits(params)
         # Most cells see nothing: drop them on the class rows alone, before anything is copied.
-        candidates = np.flatnonzero(rows[4:].max(axis=0) > limits.min())
-        found = rows[:, candidates].astype(np.float32, copy=False)
-        class_ids = found[4:].argmax(axis=0)
-        scores = found[4:].max(axis=0)
-        if len(limits) > 1:
-            above = scores > limits[class_ids]
-            found, class_ids, scores = found[:, above], class_ids[above], scores[above]
-        boxes = xywh_to_xyxy(found[:4].T)
-        kept = nms(
-            boxes,
-            scores,
-            class_ids,
-            iou_threshold=params.iou_threshold,
-            class_agnostic=params.class_agnostic_nms,
-            max_detections=params.max_detections,
-        )
-        if params.class_filter:  # after max_detections: the reference filters its answer
-            wanted = [index for index, name in enumerate(names) if name in params.class_filter]
-            kept = kept[np.isin(class_ids[kept], wanted)]
-        return Detections(placement.to_original(boxes[kept]), scores[kept], class_ids[kept])
+        best = rows[4 : 4 + classes].max(axis=0)
+        require_finite(best.max(initial=0))
+        found = rows.take(np.flatnonzero(best > limits.min()), axis=1).T
+        return _survivors(found, 4, classes, limits, names, params)
 
-    def _names_of(self, count: int) -> tuple[str, ...]:
-        """Names of all channels; one beyond the package's goes by its number, as in answers."""
-        return (*self._class_names, *map(str, range(len(self._class_names), count)))
+    return read
+
+
+def objectness(spec: HeadSpec, extras: int, default: float) -> Head:
+    """(N, 5 + C + extras): cx cy w h, objectness, class scores, extras, as YOLOv5 and v7 export.
+
+    A cell counts when its objectness exceeds the threshold; the confidence is its best class
+    score. The two are not multiplied: that is what the reference does.
+    """
+    if _is_end_to_end(spec, extras):
+        return end_to_end(spec, extras, default)
+    channels = spec.output_shapes[0][2] if len(spec.output_shapes[0]) == 3 else 0
+    classes = _class_count(spec, channels - 5 - extras, f"(batch, cells, 5 + classes + {extras})")
+    names = ClassChannels(spec, classes, default)
+
+    def read(outputs: Sequence[Array], placement: Placement, params: InferParams) -> Candidates:
+        rows = outputs[0].astype(np.float32, copy=False)
+        limits = names.limits(params)
+        present = rows[:, 4]
+        require_finite(present.max(initial=0))
+        found = rows[present > limits.min()]
+        if len(limits) > 1:
+            found = found[found[:, 4] > limits[found[:, 5 : 5 + classes].argmax(axis=1)]]
+        return _survivors(found, 5, classes, None, names, params)
+
+    return read
+
+
+def end_to_end(
+    spec: HeadSpec, extras: int, default: float, *, strict: bool = False, cut: bool = False
+) -> Head:
+    """(K, 6 + extras): corners, score, class id, extras; suppression is done in the graph.
+
+    Args:
+        spec: see ``HeadSpec``.
+        extras: channels behind the class id.
+        default: the family's confidence.
+        strict: a score must exceed the threshold, not only reach it.
+        cut: keep no more than ``max_detections`` rows.
+    """
+    names = ClassChannels(spec, len(spec.class_names), default)
+
+    def read(outputs: Sequence[Array], placement: Placement, params: InferParams) -> Candidates:
+        rows = outputs[0].astype(np.float32, copy=False)
+        require_finite(rows)
+        class_ids = rows[:, 5].astype(np.int64)
+        limits = limit_of(names.limits(params), class_ids.clip(0, len(spec.class_names) - 1))
+        above = rows[:, 4] > limits if strict else rows[:, 4] >= limits
+        above &= rows[:, 4] > 0  # rows of zeros fill up the fixed count
+        found = Candidates(rows[:, :4], rows[:, 4], class_ids, rows[:, 6:]).pick(above)
+        if cut:
+            found = found.pick(slice(params.max_detections))
+        return names.filtered(found, params)
+
+    return read
+
+
+def one_to_one(spec: HeadSpec, extras: int, default: float) -> Head:
+    """YOLOv10: end to end, or the raw head that newer exporters write by default."""
+    if _is_end_to_end(spec, extras):
+        return end_to_end(spec, extras, default, strict=True, cut=True)
+    return anchor_free(spec, extras, default)
+
+
+def boxes_and_scores(spec: HeadSpec, extras: int, default: float) -> Head:
+    """YOLO-NAS: corners (N, 4) and class scores (N, C) as two outputs."""
+    _require_shapes(spec, 2)
+    classes = _class_count(spec, spec.output_shapes[1][-1], "(batch, cells, classes)")
+    names = ClassChannels(spec, classes, default)
+
+    def read(outputs: Sequence[Array], placement: Placement, params: InferParams) -> Candidates:
+        boxes, scores = (output.astype(np.float32, copy=False) for output in outputs[:2])
+        return _corners(boxes, scores, names, params)
+
+    return read
+
+
+def boxes_objectness_and_logits(spec: HeadSpec, extras: int, default: float) -> Head:
+    """YOLOLite: corners (N, 4), objectness logits (N, 1) and class logits (N, C)."""
+    if _is_end_to_end(spec, extras):
+        return end_to_end(spec, extras, default)
+    _require_shapes(spec, 3)
+    classes = _class_count(spec, spec.output_shapes[2][-1], "(batch, cells, classes)")
+    names = ClassChannels(spec, classes, default)
+
+    def read(outputs: Sequence[Array], placement: Placement, params: InferParams) -> Candidates:
+        boxes, present, logits = (output.astype(np.float32, copy=False) for output in outputs[:3])
+        return _corners(boxes, sigmoid(present) * sigmoid(logits), names, params)
+
+    return read
+
+
+@np.errstate(over="ignore")
+def sigmoid(logits: Array) -> Array:
+    """1 / (1 + exp(-x)), without a warning where it is 0."""
+    return np.asarray(1 / (1 + np.exp(-logits)))
+
+
+def _corners(boxes: Array, scores: Array, names: ClassChannels, params: InferParams) -> Candidates:
+    limits = names.limits(params)
+    best = scores.max(axis=1)
+    require_finite(best)
+    above = best > limits.min()
+    boxes, scores = boxes[above], scores[above]
+    class_ids = scores.argmax(axis=1)
+    found = Candidates(boxes, best[above], class_ids, boxes[:, :0])
+    require_finite(boxes)
+    found = found.pick(found.scores > limit_of(limits, class_ids))
+    return names.filtered(found.suppressed(params), params)
+
+
+def _survivors(
+    found: Array,
+    first: int,
+    classes: int,
+    limits: Array | None,
+    names: ClassChannels,
+    params: InferParams,
+) -> Candidates:
+    """Suppress the rows ``found`` (N, first + classes + extras), boxes as cx cy w h in front."""
+    require_finite(found)
+    scores = found[:, first : first + classes]
+    class_ids = scores.argmax(axis=1)
+    best = scores.max(axis=1)
+    candidates = Candidates(
+        xywh_to_xyxy(found[:, :4]), best, class_ids, found[:, first + classes :]
+    )
+    if limits is not None and len(limits) > 1:
+        candidates = candidates.pick(best > limits[class_ids])
+    return names.filtered(candidates.suppressed(params), params)
+
+
+def _is_end_to_end(spec: HeadSpec, extras: int) -> bool:
+    """Told by the shape: families named end to end are exported raw as well."""
+    shape = spec.output_shapes[0]
+    raw_channels = 4 + len(spec.class_names) + extras
+    return len(shape) == 3 and shape[2] == 6 + extras and (spec.fused or shape[1] != raw_channels)
+
+
+def _class_count(spec: HeadSpec, count: int, expected: str) -> int:
+    if count < len(spec.class_names):
+        raise ValueError(
+            f"its outputs are {_shapes(spec)}; expected {expected} for "
+            f"{len(spec.class_names)} classes"
+        )
+    return count
+
+
+def _require_shapes(spec: HeadSpec, count: int) -> None:
+    if len(spec.output_shapes) < count or any(len(s) != 3 for s in spec.output_shapes[:count]):
+        raise ValueError(f"its outputs are {_shapes(spec)}; expected {count} of three dimensions")
+
+
+def _shapes(spec: HeadSpec) -> str:
+    return ", ".join(map(str, spec.output_shapes))

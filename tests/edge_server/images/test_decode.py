@@ -15,7 +15,7 @@ from edge_server.errors import ImageError
 from edge_server.images.decode import decode_image, find_format
 
 REFERENCE = json.loads(
-    (Path(__file__).parents[2] / "fixtures" / "images" / "load_exif_and_modes.json").read_text()
+    (Path(__file__).parents[2] / "fixtures" / "reference" / "load_exif_and_modes.json").read_text()
 )
 PLENTY = 10**6
 HAS_GIF = cv2.haveImageWriter("picture.gif")
