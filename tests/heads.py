@@ -224,14 +224,18 @@ def classifier(activation: str = "") -> Head:
     return build
 
 
-def semantic(stride: int = 1, *, background: bool = True, best: bool = False) -> Head:
+def semantic(
+    stride: int = 1, *, background: bool = True, best: bool = False, fused: bool = False
+) -> Head:
     """(B, K, H / stride, W / stride) logits, or with ``best`` (B, h, w) numbers of classes.
 
-    With ``background`` the last class is none of the colours.
+    With ``background`` the last class is none of the colours; ``fused`` makes probabilities.
     """
 
     def build(seen: Seen) -> Outputs:
         logits = seen.colour_map(stride, rows=4 if background else 3)
+        if fused:
+            return {"output0": seen.graph.add("Softmax", logits, axis=1)}
         if not best:
             return {"output0": logits}
         classes = seen.graph.add("ArgMax", logits, axis=1, keepdims=0)

@@ -240,6 +240,9 @@ def _semantic() -> list[Network]:
         replace(
             base, name="deeplabv3plus-no-background", head=semantic(background=False), hints=deeplab
         ),
+        replace(
+            base, name="deeplabv3plus-softmax", head=semantic(fused=True), fused=True, hints=deeplab
+        ),
         replace(base, name="yolo26-sem", family="yolo26", head=semantic(8), metadata=v26),
         replace(
             base, name="yolo26-sem-map", family="yolo26", head=semantic(best=True), metadata=v26
