@@ -172,9 +172,12 @@ def _the_one(facts: OnnxFacts, readings: Sequence[Reading], family: str | None) 
     served = list(dict.fromkeys(name for item in readings for name in item.families[:4]))
     refused = [f"{item.refused} (not supported)" for item in readings if item.refused]
     tasks = list(dict.fromkeys(item.task for item in readings if not item.refused))
-    advice = f"Say which one it is with --family NAME, NAME being {' or '.join(served)}"
+    advice = "Say which of these it is with --family NAME"
     if len(tasks) > 1 or refused:
-        advice += f", and with --task {' or --task '.join(tasks)}"
+        advice += f" and --task {' or --task '.join(tasks)}"
+    if any(item.fused for item in readings) and any(not item.fused for item in readings):
+        added = next(item.families[0] for item in readings if item.fused)
+        advice += f"; {added} stands for any that had NMS added by its exporter"
     raise PackageError(
         f"{facts.file} can be read as {' or '.join(served + refused)}, and nothing in it decides: "
         f"{facts}. {advice}."

@@ -134,7 +134,7 @@ def normalised_pair(classes=4, queries=CELLS):
             {"output0": end_to_end()},
             NAMES,
             "yolov10 or yolo26 or yolov8 or yolov9 or yolov11 or yolov12 or yololite",
-            "--family NAME",
+            "--family NAME; yolov8 stands for any that had NMS added",
             id="rows with NMS inside, of nobody knows which head",
         ),
         pytest.param(
