@@ -7,8 +7,8 @@ import json
 import numpy as np
 
 from tests.support import DEMO_MODEL, ROOT
-from tools.demo_parts.evaluate import ask
-from tools.demo_parts.metrics import Boxes, mean_average_precision
+from tools.demo_models.evaluate import ask
+from tools.demo_models.metrics import Instances, mean_average_precision
 
 PICTURES = ROOT / "tests" / "fixtures" / "demo-parts"
 
@@ -19,7 +19,7 @@ def test_demo_model_reaches_map50_of_95_percent(server):
     for entry in labels["pictures"]:
         found.append(ask(server, DEMO_MODEL, (PICTURES / entry["file"]).read_bytes()))
         boxes = np.array(entry["boxes"], np.float32).reshape(-1, 4)
-        truth.append(Boxes(boxes, np.array(entry["class_ids"], np.int64)))
+        truth.append(Instances(boxes, np.array(entry["class_ids"], np.int64)))
     map50, per_class = mean_average_precision(found, truth, len(labels["classes"]))
     assert len(truth) == 40
     assert map50 >= 0.95, dict(zip(labels["classes"], per_class, strict=True))
@@ -27,9 +27,9 @@ def test_demo_model_reaches_map50_of_95_percent(server):
 
 def test_the_measure_itself_is_right():
     """Two truths, three detections: right, twice the same, right but low."""
-    truth = [Boxes(np.array([[0, 0, 10, 10], [20, 20, 30, 30]]), np.array([0, 0]))]
+    truth = [Instances(np.array([[0, 0, 10, 10], [20, 20, 30, 30]]), np.array([0, 0]))]
     found = [
-        Boxes(
+        Instances(
             np.array([[0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30]]),
             np.array([0, 0, 0]),
             np.array([0.9, 0.8, 0.7]),

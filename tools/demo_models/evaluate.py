@@ -1,7 +1,7 @@
-"""Measure a running server on freshly rendered pictures that training never saw.
+"""Measure the detector of a running server on pictures that training never saw.
 
 edge-server start
-python -m tools.demo_parts.evaluate --url http://127.0.0.1:9001 --pictures 200
+python -m tools.demo_models.evaluate --url http://127.0.0.1:9001 --pictures 200
 """
 
 from __future__ import annotations
@@ -15,21 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tools.demo_parts.metrics import Boxes, mean_average_precision
-from tools.demo_parts.scenes import CLASSES, Scene, render_scene
-
-EVALUATION_SEED = 5_000_000  # training uses other seeds
-SIZES = ((320, 320), (640, 480), (1280, 960))
+from tools.demo_models.held_out import held_out
+from tools.demo_models.metrics import Instances, mean_average_precision
+from tools.demo_models.parts import CLASSES
 
 
-def evaluation_scene(index: int) -> Scene:
-    """The picture number ``index``: network-sized and camera-sized ones by turns."""
-    width, height = SIZES[index % len(SIZES)]
-    supersample = 1 if width > 1000 else 2
-    return render_scene(np.random.default_rng(EVALUATION_SEED + index), width, height, supersample)
-
-
-def ask(url: str, model_id: str, jpeg: bytes) -> Boxes:
+def ask(url: str, model_id: str, jpeg: bytes) -> Instances:
     """Everything that the model sees in a picture, down to the lowest confidence."""
     body = {
         "model_id": model_id,
@@ -46,12 +37,12 @@ def ask(url: str, model_id: str, jpeg: bytes) -> Boxes:
         return found_boxes(json.load(response))
 
 
-def found_boxes(answer: dict[str, Any]) -> Boxes:
+def found_boxes(answer: dict[str, Any]) -> Instances:
     """The boxes in a server's answer."""
     rows = [[item["x"], item["y"], item["width"], item["height"]] for item in answer["predictions"]]
     centres = np.array(rows, np.float64).reshape(-1, 4)
     half = centres[:, 2:] / 2
-    return Boxes(
+    return Instances(
         boxes=np.hstack([centres[:, :2] - half, centres[:, :2] + half]),
         class_ids=np.array([item["class_id"] for item in answer["predictions"]], np.int64),
         scores=np.array([item["confidence"] for item in answer["predictions"]], np.float64),
@@ -67,10 +58,10 @@ def main() -> None:
     arguments = parser.parse_args()
     found, truth = [], []
     for index in range(arguments.pictures):
-        scene = evaluation_scene(index)
-        _, jpeg = cv2.imencode(".jpg", scene.image, [cv2.IMWRITE_JPEG_QUALITY, 92])
+        picture, real = held_out("demo-parts", index)
+        _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
         found.append(ask(arguments.url, arguments.model, jpeg.tobytes()))
-        truth.append(Boxes(scene.boxes, scene.class_ids))
+        truth.append(real)
     by_iou = [
         mean_average_precision(found, truth, len(CLASSES), iou)[0]
         for iou in np.arange(0.5, 0.96, 0.05)
