@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -12,7 +13,7 @@ from edge_server.errors import RequestError
 from edge_server.settings import Settings
 
 _TIMEOUT_S = 120  # a first request may load the model
-_LABELS, _STROKE = True, 3
+_LABELS, _STROKE = True, 3  # what is drawn for people at a terminal
 
 
 def infer_over_http(url: str, model_id: str, encoded: bytes, *, draw: bool) -> dict[str, Any]:
@@ -36,21 +37,23 @@ def infer_over_http(url: str, model_id: str, encoded: bytes, *, draw: bool) -> d
     }
     if not url.startswith(("http://", "https://")):
         raise RequestError(f"The server address is {url!r}; it must start with http:// or https://")
-    request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
-        url.rstrip("/") + "/infer/object_detection",
-        data=json.dumps(body).encode(),
-        headers={"Content-Type": "application/json"},
-    )
     try:
+        request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
+            url.rstrip("/") + "/infer/object_detection",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
             answer: dict[str, Any] = json.loads(response.read())
-            return answer
     except urllib.error.HTTPError as error:
         raise RequestError(
             f"The server at {url} answered {error.code}: {_reason(error)}"
         ) from error
-    except (OSError, ValueError) as error:
-        raise RequestError(f"No server answers at {url}: {error}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise RequestError(f"No server of this API answers at {url}: {error}") from error
+    if draw and "visualization" not in answer:
+        raise RequestError(f"The server at {url} sent no annotated picture; leave out --out.")
+    return answer
 
 
 def infer_in_process(
@@ -61,7 +64,7 @@ def infer_in_process(
     Raises:
         EdgeServerError: the picture or the model cannot be used; the message says why.
     """
-    from edge_server.api.responses import annotated_jpeg, as_base64, prediction_response
+    from edge_server.api.responses import Drawing, answer
     from edge_server.appliance import Appliance
     from edge_server.vision.params import InferParams
 
@@ -69,13 +72,9 @@ def infer_in_process(
     image = appliance.reader.from_bytes(encoded, auto_orient=True)
     with appliance.pool.lease(model_id) as model:
         (prediction,), _ = model.predict([image], InferParams())
-        class_names = model.package.class_names
-        keypoint_names = model.package.keypoints
-    answer = prediction_response(image, prediction, class_names, keypoint_names)
-    if draw:
-        jpeg = annotated_jpeg(image, prediction, class_names, labels=_LABELS, stroke=_STROKE)
-        answer["visualization"] = as_base64(jpeg)
-    return answer
+        drawing = Drawing(_LABELS, _STROKE) if draw else None
+        body, _ = answer(model.package, image, prediction, drawing)
+    return body
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

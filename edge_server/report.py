@@ -94,7 +94,7 @@ def _class_map_table(predictions: Mapping[str, Any]) -> str:
     class_ids = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
     if class_ids is None:
         raise RequestError("The answer is damaged: its segmentation_mask is not a PNG.")
-    counts = cv2.calcHist([class_ids], [0], None, [256], [0, 256]).ravel()
+    counts = np.bincount(class_ids.ravel())
     present = [int(class_id) for class_id in np.argsort(-counts, kind="stable") if counts[class_id]]
     class_map = predictions["class_map"]
     rows = [(class_map[str(class_id)], counts[class_id] / class_ids.size) for class_id in present]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import falcon
@@ -12,7 +12,7 @@ from falcon.media import MultipartFormHandler
 
 from edge_server.api.fields import Fields, FieldsError, parse_json
 from edge_server.api.requests import InferRequest, check_task, json_request, legacy_request
-from edge_server.api.responses import annotated_jpeg, as_base64, prediction_response
+from edge_server.api.responses import answer
 from edge_server.errors import ImageError
 from edge_server.images.sources import ImageReader
 from edge_server.serving.pool import ModelPool
@@ -38,11 +38,13 @@ class InferResource:
         fields.check()
         many = isinstance(sent, list)
         pictures = _picture_objects(sent if many else [sent])
-        images = [
+        # Decoded one by one as the model takes them: a list of bombs must not stand in memory.
+        images = (
             self._reader.from_object(picture, auto_orient=request.auto_orient)
             for picture in pictures
-        ]
-        bodies = [body for body, _ in _infer(self._pool, request, images, began)]
+        )
+        answers = _infer(self._pool, request, images, began, self._reader.max_pixels)
+        bodies = [body for body, _ in answers]
         _send_json(resp, bodies if many else bodies[0])
 
 
@@ -72,7 +74,7 @@ class LegacyResource:
         kind = query.text("image_type", "base64")
         query.check()
         image = self._picture(req, url, kind, auto_orient=request.auto_orient)
-        ((body, jpeg),) = _infer(self._pool, request, [image], began)
+        ((body, jpeg),) = _infer(self._pool, request, [image], began, self._reader.max_pixels)
         if output == "image":
             resp.content_type = falcon.MEDIA_JPEG
             resp.data = jpeg
@@ -99,26 +101,36 @@ class LegacyResource:
 
 
 def _infer(
-    pool: ModelPool, request: InferRequest, images: Sequence[Image], began: float
+    pool: ModelPool,
+    request: InferRequest,
+    images: Iterable[Image],
+    began: float,
+    max_pixels: int,
 ) -> list[tuple[dict[str, Any], bytes | None]]:
     """One JSON body per picture, and its annotated JPEG when drawing was asked for."""
+    answers = []
     with pool.lease(request.model_id) as model:
         check_task(request, model.package.task)
-        predictions, _ = model.predict(images, request.params)
-        class_names = model.package.class_names
-        keypoint_names = model.package.keypoints
-    answers = []
-    for image, prediction in zip(images, predictions, strict=True):
-        body = prediction_response(image, prediction, class_names, keypoint_names)
-        jpeg = None
-        if request.drawing is not None:
-            labels, stroke = request.drawing.labels, request.drawing.stroke
-            jpeg = annotated_jpeg(image, prediction, class_names, labels=labels, stroke=stroke)
-            body["visualization"] = as_base64(jpeg)
-        body["inference_id"] = request.inference_id
-        body["time"] = time.perf_counter() - began
-        answers.append((body, jpeg))
+        for part in _passes(images, model.max_pass, max_pixels):
+            predictions, _ = model.predict(part, request.params)
+            elapsed = time.perf_counter() - began
+            for image, prediction in zip(part, predictions, strict=True):
+                body, jpeg = answer(model.package, image, prediction, request.drawing)
+                ids = {"inference_id": request.inference_id, "time": elapsed}
+                answers.append(({**body, **ids}, jpeg))
     return answers
+
+
+def _passes(images: Iterable[Image], count: int, pixels: int) -> Iterator[list[Image]]:
+    """Pictures in order, in parts of at most ``count`` that end when ``pixels`` are reached."""
+    part: list[Image] = []
+    for image in images:
+        part.append(image)
+        if len(part) == count or sum(item.size // 3 for item in part) >= pixels:
+            yield part
+            part = []
+    if part:
+        yield part
 
 
 def _picture_objects(sent: Sequence[object]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 
 from edge_server.api.fields import Fields, FieldsError, Place
+from edge_server.api.responses import Drawing
 from edge_server.vision.params import (
     DEFAULT_CONFIDENCE,
     DEFAULT_IOU_THRESHOLD,
@@ -22,14 +23,6 @@ _MASK_FORMATS = {
     "instance-segmentation": ("polygon", "rle"),
     "semantic-segmentation": ("base64_png", "numpy"),
 }
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How predictions are drawn: with labels or not, and the width of lines in pixels."""
-
-    labels: bool
-    stroke: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +56,7 @@ def json_request(fields: Fields) -> InferRequest:
         iou_threshold=fields.number("iou_threshold", DEFAULT_IOU_THRESHOLD),
         class_agnostic_nms=fields.boolean("class_agnostic_nms", False),
         class_filter=fields.texts("class_filter"),
-        max_detections=fields.integer("max_detections", DEFAULT_MAX_DETECTIONS),
+        max_detections=max(0, fields.integer("max_detections", DEFAULT_MAX_DETECTIONS)),
         keypoint_confidence=fields.number("keypoint_confidence", None),
         rle_masks=mask_format == "rle",
         mask_resolution=_mask_resolution(fields),
@@ -99,7 +92,7 @@ def legacy_request(query: Fields, model_id: str, *, draw: bool) -> InferRequest:
     params = InferParams(
         confidence=confidence,
         iou_threshold=_fraction(query.number("overlap", DEFAULT_IOU_THRESHOLD)),
-        max_detections=query.integer("max_detections", DEFAULT_MAX_DETECTIONS),
+        max_detections=max(0, query.integer("max_detections", DEFAULT_MAX_DETECTIONS)),
         keypoint_confidence=query.number("keypoint_confidence", None),
         rle_masks=mask_format == "rle",
         mask_resolution=_mask_resolution(query),

@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 
 from edge_server.images.draw import class_name, draw, encode_jpeg
+from edge_server.models.package import ModelPackage
 from edge_server.serving.model import Model
 from edge_server.vision.predictions import (
     ClassScores,
@@ -26,6 +28,27 @@ from edge_server.vision.predictions import (
 )
 
 Body = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How predictions are drawn: with labels or not, and the width of lines in pixels."""
+
+    labels: bool
+    stroke: int
+
+
+def answer(
+    package: ModelPackage, image: Image, prediction: Prediction, drawing: Drawing | None
+) -> tuple[Body, bytes | None]:
+    """The body of an answer, without ids and time, and the annotated JPEG that was asked for."""
+    names = package.class_names
+    body = prediction_response(image, prediction, names, package.keypoints)
+    if drawing is None:
+        return body, None
+    canvas = draw(prediction, image, names, labels=drawing.labels, stroke=drawing.stroke)
+    jpeg = encode_jpeg(canvas)
+    return {**body, "visualization": as_base64(jpeg)}, jpeg
 
 
 def prediction_response(
@@ -63,18 +86,6 @@ def prediction_response(
             return {"image": size, **_ranking(prediction, class_names)}
         case SemanticMap():
             return {"image": size, "predictions": _class_map(prediction, class_names)}
-
-
-def annotated_jpeg(
-    image: Image,
-    prediction: Prediction,
-    class_names: Sequence[str],
-    *,
-    labels: bool,
-    stroke: int,
-) -> bytes:
-    """``image`` with the prediction drawn on it, as JPEG."""
-    return encode_jpeg(draw(prediction, image, class_names, labels=labels, stroke=stroke))
 
 
 def as_base64(data: bytes) -> str:
@@ -211,8 +222,7 @@ def _labels(found: ClassScores, class_names: Sequence[str]) -> Body:
 
 
 def _class_map(found: SemanticMap, class_names: Sequence[str]) -> Body:
-    pixels = cv2.calcHist([found.class_ids], [0], None, [256], [0, 256])
-    present = np.flatnonzero(pixels).tolist()
+    present = np.flatnonzero(found.pixel_counts()).tolist()
     known = sorted({*range(len(class_names)), *present})
     return {
         "segmentation_mask": as_base64(_png(found.class_ids)),

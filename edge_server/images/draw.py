@@ -34,6 +34,7 @@ _LABEL_MARGIN = 10
 _BRIGHT = 140  # on a button above this grey value, white text cannot be read
 _WIDEST_STROKE = 1000  # far more, and OpenCV refuses
 _JPEG_MAX_SIDE = 65500  # libjpeg writes no more
+_STRIP = 256  # rows tinted at a time: several copies of a whole picture would be too many
 
 
 def draw(
@@ -85,7 +86,7 @@ def draw(
 
 def class_name(class_names: Sequence[str], class_id: int) -> str:
     """The name of a class; its id as text when the package names fewer classes."""
-    return class_names[class_id] if class_id < len(class_names) else str(class_id)
+    return class_names[class_id] if 0 <= class_id < len(class_names) else str(class_id)
 
 
 def encode_jpeg(image: Image, quality: int = 90) -> bytes:
@@ -161,15 +162,18 @@ def _draw_map(
     canvas: Image, found: SemanticMap, class_names: Sequence[str], *, legend: bool
 ) -> None:
     """Tint every pixel half with the colour of its class; the background stays as it is."""
-    pixels = cv2.calcHist([found.class_ids], [0], None, [256], [0, 256]).ravel()
+    pixels = found.pixel_counts()
     pixels[[index for index, name in enumerate(class_names) if name.lower() == BACKGROUND]] = 0
     present = np.flatnonzero(pixels).tolist()
     colors = np.zeros((1, 256, 3), np.uint8)
     for class_id in present:
         colors[0, class_id] = _class_color(class_id)
-    tint = cv2.LUT(cv2.cvtColor(found.class_ids, cv2.COLOR_GRAY2BGR), colors)
-    shown = cv2.LUT(found.class_ids, (pixels > 0).astype(np.uint8))
-    cv2.copyTo(cv2.addWeighted(canvas, 0.5, tint, 0.5, 0), shown, canvas)
+    present_or_not = (pixels > 0).astype(np.uint8)
+    for top in range(0, len(canvas), _STRIP):
+        rows, ids = canvas[top : top + _STRIP], found.class_ids[top : top + _STRIP]
+        tint = cv2.LUT(cv2.cvtColor(ids, cv2.COLOR_GRAY2BGR), colors)
+        tinted = cv2.addWeighted(rows, 0.5, tint, 0.5, 0)
+        cv2.copyTo(tinted, cv2.LUT(ids, present_or_not), rows)
     if legend:
         shares = (pixels / found.class_ids.size).tolist()
         texts = [f"{class_name(class_names, index)} {shares[index]:.1%}" for index in present]

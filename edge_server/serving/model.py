@@ -36,7 +36,12 @@ class Timings:
 
 
 class Model:
-    """A model ready to answer. Thread-safe."""
+    """A model ready to answer. Thread-safe.
+
+    Attributes:
+        package: what it was loaded from.
+        max_pass: most pictures that the network takes at once.
+    """
 
     def __init__(self, package: ModelPackage, engine: Engine) -> None:
         """Sends a black picture through every step.
@@ -52,7 +57,7 @@ class Model:
         self._engine = engine
         spec = engine.inputs[0]
         self._static_batch = spec.shape[0]
-        self._chunk = self._static_batch or package.max_batch_size
+        self.max_pass = self._static_batch or package.max_batch_size
         size = package.network_input
         self._preprocess = make_preprocess(size)
         self._feed: Callable[[Array], Array] = make_feed(size, spec)
@@ -72,19 +77,9 @@ class Model:
         self._decode(outputs, placements, InferParams())
 
     @property
-    def engine_name(self) -> str:
-        """What executes the network, as shown to users."""
-        return self._engine.name
-
-    @property
     def static_batch(self) -> int | None:
         """The batch size fixed in the network; None when any size runs."""
         return self._static_batch
-
-    @property
-    def nbytes(self) -> int:
-        """Estimated bytes held while the model is loaded."""
-        return self._engine.nbytes
 
     def predict(
         self, images: Sequence[Image], params: InferParams
@@ -101,8 +96,8 @@ class Model:
         """
         predictions: list[Prediction] = []
         timings = Timings()
-        for start in range(0, len(images), self._chunk):
-            part, spent = self._predict_batch(images[start : start + self._chunk], params)
+        for start in range(0, len(images), self.max_pass):
+            part, spent = self._predict_pass(images[start : start + self.max_pass], params)
             predictions += part
             timings += spent
         return predictions, timings
@@ -111,7 +106,7 @@ class Model:
         """Free the engine."""
         self._engine.close()
 
-    def _predict_batch(
+    def _predict_pass(
         self, images: Sequence[Image], params: InferParams
     ) -> tuple[list[Prediction], Timings]:
         began = time.perf_counter()

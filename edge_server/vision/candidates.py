@@ -19,7 +19,7 @@ from engines.base import Array
 
 @dataclass(frozen=True)
 class Candidates:
-    """Boxes on the canvas of a ``Placement``, by falling score.
+    """Boxes on the canvas of a ``Placement``; the caller says in which order.
 
     Attributes:
         boxes: (N, 4) float32 xyxy.

@@ -123,7 +123,7 @@ def _equalize_tiles(value: Plane) -> NDArray[np.float32]:
     bins = np.asarray(cv2.LUT(value, _bin_table(value)), np.uint8)
     tile = (max(bins.shape[0] // 8, 1), max(bins.shape[1] // 8, 1))
     maps = _tile_maps(bins, tile)
-    rows, columns = (list(_cells(*axis)) for axis in zip(bins.shape, tile, strict=True))
+    rows, columns = list(_cells(bins.shape[0], tile[0])), list(_cells(bins.shape[1], tile[1]))
     levels = np.empty(bins.shape, np.float32)
     for (down, *beside_y), (across, *beside_x) in product(rows, columns):
         part, mixed = bins[down, across], levels[down, across]

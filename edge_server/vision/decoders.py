@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from edge_server.vision.candidates import Candidates, Head
+from edge_server.vision.candidates import Candidates, Head, require_finite
 from edge_server.vision.classification import multi_label, single_label
 from edge_server.vision.detr import queries
 from edge_server.vision.head import Decoder, DecoderMaker, HeadSpec
@@ -83,11 +83,14 @@ def pose(
             lowest = np.float32(keypoint_default if limit is None else limit)
             confidences = triples[..., 2]
             shown = confidences >= lowest
-            shown &= np.arange(triples.shape[1]) < counts[found.class_ids][:, None]
+            # An end-to-end head may give a class that the package does not have.
+            known = (found.class_ids >= 0) & (found.class_ids < len(counts))
+            mine = np.where(known, counts.take(found.class_ids, mode="clip"), 0)
+            shown &= np.arange(triples.shape[1]) < mine[:, None]
+            points = np.rint(placement.to_original(triples[..., :2]))
+            require_finite(points)
             return KeyPoints(
-                found.detections(placement),
-                np.rint(placement.to_original(triples[..., :2])),
-                np.where(shown, confidences, np.float32(0)),
+                found.detections(placement), points, np.where(shown, confidences, np.float32(0))
             )
 
         return _decoder(head, finish)

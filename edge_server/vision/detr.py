@@ -33,9 +33,10 @@ def queries(spec: HeadSpec, default: float, *, masks: bool) -> Head:
         masks: whether the third output is read; ``max_detections`` counts only then, as in
             the reference.
     """
-    shapes = spec.output_shapes
-    good = len(shapes) > 2 if masks else len(shapes) > 1
-    if not good or len(shapes[0]) != 3 or shapes[0][2] != 4 or len(shapes[1]) != 3:
+    shapes = spec.output_shapes[: 3 if masks else 2]
+    ranks = [len(shape) for shape in shapes]
+    alike = len({shape[1:2] for shape in shapes}) == 1
+    if ranks != ([3, 3, 4] if masks else [3, 3]) or shapes[0][2] != 4 or not alike:
         raise ValueError(
             f"its outputs are {', '.join(map(str, shapes))}; expected (batch, queries, 4), "
             "(batch, queries, classes)" + (" and (batch, queries, rows, columns)" * masks)
@@ -52,15 +53,14 @@ def queries(spec: HeadSpec, default: float, *, masks: bool) -> Head:
         query, column = np.divmod(best, logits.shape[1])
         class_ids = class_of[column]
         limits = limit_of(names.limits(params), class_ids)
-        kept = (class_ids >= 0) & (scores[best] > limits)
-        query, class_ids, best = query[kept], class_ids[kept], best[kept]
+        kept = np.flatnonzero((class_ids >= 0) & (scores[best] > limits))
+        if masks:
+            kept = kept[: params.max_detections]
+        query, class_ids = query[kept], class_ids[kept]
         corners = xywh_to_xyxy(boxes[query]) * np.array(placement.frame * 2, np.float32)
-        found = Candidates(corners, scores[best], class_ids, query[:, None].astype(np.float32))
-        if not masks:
-            return names.filtered(found, params)
-        found = names.filtered(found.pick(slice(params.max_detections)), params)
-        grids = outputs[2][found.extras[:, 0].astype(np.int64)].astype(np.float32, copy=False)
-        return Candidates(found.boxes, found.scores, found.class_ids, grids)
+        extras = outputs[2][query].astype(np.float32, copy=False) if masks else boxes[query, :0]
+        found = Candidates(corners, scores[best][kept], class_ids, extras)
+        return names.filtered(found, params)
 
     return read
 
@@ -79,7 +79,7 @@ def _class_of_column(spec: HeadSpec, columns: int) -> Array:
 
 
 def _best(scores: Array, count: int) -> Array:
-    """Indices of the ``count`` highest scores, falling; of equal ones the earlier first."""
+    """Indices of the ``count`` highest scores, falling."""
     if count < len(scores):
         candidates = np.sort(np.argpartition(-scores, count)[:count])
     else:

@@ -174,24 +174,34 @@ class _Raster:
 
 
 def _raster(placement: Placement, grid: tuple[int, int], resolution: float | None) -> _Raster:
-    cells = [grid[axis] / placement.frame[axis] for axis in (0, 1)]
-    pad = [round(placement.pad[index] * cells[index % 2]) for index in range(4)]
-    inner = (max(1, grid[0] - pad[0] - pad[2]), max(1, grid[1] - pad[1] - pad[3]))
-    left, top, *size = placement.crop
-    if resolution is None:
-        return _Raster(placement.original, placement.crop, inner, (pad[0], pad[1]))
-    scale = [
-        max(1, round(inner[axis] * (1 - resolution) + size[axis] * resolution)) / size[axis]
-        for axis in (0, 1)
-    ]
-    whole = [max(1, round(placement.original[axis] * scale[axis])) for axis in (0, 1)]
-    area = [round(value * scale[index % 2]) for index, value in enumerate((left, top, *size))]
-    return _Raster(
-        (whole[0], whole[1]),
-        (area[0], area[1], max(1, area[2]), max(1, area[3])),
-        inner,
-        (pad[0], pad[1]),
+    cell_x, cell_y = grid[0] / placement.frame[0], grid[1] / placement.frame[1]
+    left, top, right, bottom = placement.pad
+    pad = (round(left * cell_x), round(top * cell_y))
+    inner = (
+        max(1, grid[0] - pad[0] - round(right * cell_x)),
+        max(1, grid[1] - pad[1] - round(bottom * cell_y)),
     )
+    if resolution is None:
+        return _Raster(placement.original, placement.crop, inner, pad)
+    x, y, width, height = placement.crop
+    scale_x = _between(inner[0], width, resolution) / width
+    scale_y = _between(inner[1], height, resolution) / height
+    whole = (placement.original[0] * scale_x, placement.original[1] * scale_y)
+    return _Raster(
+        size=(max(1, round(whole[0])), max(1, round(whole[1]))),
+        area=(
+            round(x * scale_x),
+            round(y * scale_y),
+            max(1, round(width * scale_x)),
+            max(1, round(height * scale_y)),
+        ),
+        grid=inner,
+        pad=pad,
+    )
+
+
+def _between(coarse: int, fine: int, share: float) -> int:
+    return max(1, round(coarse * (1 - share) + fine * share))
 
 
 def longest_outline(mask: NDArray[np.uint8], corner: tuple[int, int] = (0, 0)) -> Polygon:
@@ -221,16 +231,18 @@ def run_lengths(mask: NDArray[np.uint8], corner: tuple[int, int], size: tuple[in
         size: width and height of the whole.
     """
     width, height = size
-    framed = np.pad(mask, ((1, 1), (0, 0))).T.astype(np.int8)
-    steps = np.diff(framed, axis=1)
-    columns, starts = np.nonzero(steps == 1)
-    _, stops = np.nonzero(steps == -1)
-    base = (corner[0] + columns) * height + corner[1]
-    begins, ends = base + starts, base + stops
-    apart = np.flatnonzero(begins[1:] != ends[:-1])  # runs that go on in the next column are one
-    begins = begins[np.concatenate([[0], apart + 1])] if len(begins) else begins
-    ends = ends[np.concatenate([apart, [len(ends) - 1]])] if len(ends) else ends
-    edges = np.stack([begins, ends], axis=1).reshape(-1)
+    rows = len(mask) + 1
+    columns = np.zeros((mask.shape[1], rows), np.uint8)
+    columns[:, :-1] = mask.T  # a 0 ends every column
+    flat = columns.reshape(-1)
+    flips = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if flat.size and flat[0]:
+        flips = np.concatenate([[0], flips])
+    column, row = np.divmod(flips, rows)
+    edges = (corner[0] + column) * height + corner[1] + row
+    # A run that goes on at the top of the next column is one with it.
+    joints = np.flatnonzero(edges[1:-1:2] == edges[2::2]) * 2 + 1
+    edges = np.delete(edges, np.concatenate([joints, joints + 1]))
     counts = np.diff(np.concatenate([[0], edges, [width * height]]))
     if counts[-1] == 0:
         counts = counts[:-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +18,7 @@ Polygon: TypeAlias = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Detections:
-    """Boxes found in one picture, by falling score.
+    """Boxes found in one picture: by falling score, or as a head with NMS inside ranks them.
 
     Attributes:
         boxes: (N, 4) float32 xyxy.
@@ -100,6 +101,11 @@ class SemanticMap:
 
     class_ids: NDArray[np.uint8]
     confidences: NDArray[np.uint8]
+
+    def pixel_counts(self) -> NDArray[np.int64]:
+        """How many pixels each of the 256 possible class ids has: (256,)."""
+        counts = cv2.calcHist([self.class_ids], [0], None, [256], [0, 256])
+        return np.asarray(counts, np.int64).ravel()
 
 
 Prediction: TypeAlias = Detections | InstanceMasks | KeyPoints | ClassScores | SemanticMap

@@ -129,16 +129,22 @@ def make_feed(network_input: NetworkInput, spec: TensorSpec) -> Callable[[Pixels
             f"its input is {spec}; expected float (batch, 3, {size[0]}, {size[1]}) "
             f"or uint8 (batch, {size[0]}, {size[1]}, 3)"
         )
-    factor, offset = _affine(network_input)
+    scaling, normalization = _scaling(network_input), network_input.normalization
     order = slice(None, None, -1) if network_input.color_mode == "rgb" else slice(None)
     dtype = spec.dtype
+    means, stds = (
+        np.array(row, np.float32).reshape(3, 1, 1) for row in normalization or ((0,) * 3, (1,) * 3)
+    )
 
     def feed(pixels: Pixels) -> Array:
         planes = pixels[..., order].transpose(0, 3, 1, 2)
         tensor = np.empty(planes.shape, np.float32)
-        np.multiply(planes, factor, out=tensor)
-        if offset is not None:
-            tensor -= offset
+        # Divided as the reference does: a product with 1/255 differs in the last bit, and scores
+        # that are equal there are not here.
+        np.divide(planes, scaling, out=tensor, dtype=np.float32)
+        if normalization is not None:
+            tensor -= means
+            tensor /= stds
         return tensor.astype(dtype, copy=False)
 
     return feed
@@ -177,16 +183,11 @@ def _cut(canvases: Pixels, placements: Sequence[Placement]) -> Pixels:
     return canvases
 
 
-def _affine(network_input: NetworkInput) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Scaling and normalisation as one factor and one offset per channel: x * factor - offset."""
-    scaling, normalization = network_input.scaling_factor, network_input.normalization
-    if network_input.antialias and (scaling is None or normalization is not None):
+def _scaling(network_input: NetworkInput) -> np.float32:
+    scaling = network_input.scaling_factor
+    if network_input.antialias and (scaling is None or network_input.normalization is not None):
         scaling = 255.0
-    scaling = scaling or 1.0
-    if normalization is None:
-        return np.full((3, 1, 1), 1 / scaling, np.float32), None
-    means, stds = (np.array(row).reshape(3, 1, 1) for row in normalization)
-    return (1 / (scaling * stds)).astype(np.float32), (means / stds).astype(np.float32)
+    return np.float32(scaling or 1)
 
 
 def _fits(spec: TensorSpec, shape: tuple[int | None, ...]) -> bool:
@@ -223,7 +224,10 @@ def _stretch_antialiased(image: Image, canvas: Pixels) -> Geometry:
 
     height, width = canvas.shape[:2]
     picture = pillow.fromarray(np.ascontiguousarray(image))
-    canvas[:] = np.asarray(picture.resize((width, height), pillow.Resampling.BILINEAR))
+    # Across, then down: Pillow 13 chooses the order by shape, and rounds between the two.
+    for size in ((width, picture.height), (width, height)):
+        picture = picture.resize(size, pillow.Resampling.BILINEAR)
+    canvas[:] = np.asarray(picture)
     return (width, height), (width / image.shape[1], height / image.shape[0]), (0, 0, 0, 0)
 
 

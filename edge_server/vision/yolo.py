@@ -36,7 +36,8 @@ def anchor_free(spec: HeadSpec, extras: int, default: float) -> Head:
     if _is_end_to_end(spec, extras):
         return end_to_end(spec, extras, default)
     channels = spec.output_shapes[0][1] if len(spec.output_shapes[0]) == 3 else 0
-    classes = _class_count(spec, channels - 4 - extras, f"(batch, 4 + classes + {extras}, cells)")
+    layout = f"(batch, 4 + classes + {extras}, cells)"
+    classes = _class_count(spec, channels - 4 - extras, layout, exact=extras > 0)
     names = ClassChannels(spec, classes, default)
 
     def read(outputs: Sequence[Array], placement: Placement, params: InferParams) -> Candidates:
@@ -45,8 +46,10 @@ def anchor_free(spec: HeadSpec, extras: int, default: float) -> Head:
         # Most cells see nothing: drop them on the class rows alone, before anything is copied.
         best = rows[4 : 4 + classes].max(axis=0)
         require_finite(best.max(initial=0))
-        found = rows.take(np.flatnonzero(best > limits.min()), axis=1).T
-        return _survivors(found, 4, classes, limits, names, params)
+        found = _candidates(rows.take(np.flatnonzero(best > limits.min()), axis=1).T, 4, classes)
+        if len(limits) > 1:
+            found = found.pick(found.scores > limits[found.class_ids])
+        return names.filtered(found.suppressed(params), params)
 
     return read
 
@@ -61,7 +64,8 @@ def objectness(spec: HeadSpec, extras: int, default: float) -> Head:
     if spec.fused and _is_end_to_end(spec, extras):
         return end_to_end(spec, extras, default)
     channels = spec.output_shapes[0][2] if len(spec.output_shapes[0]) == 3 else 0
-    classes = _class_count(spec, channels - 5 - extras, f"(batch, cells, 5 + classes + {extras})")
+    layout = f"(batch, cells, 5 + classes + {extras})"
+    classes = _class_count(spec, channels - 5 - extras, layout, exact=extras > 0)
     names = ClassChannels(spec, classes, default)
 
     def read(outputs: Sequence[Array], placement: Placement, params: InferParams) -> Candidates:
@@ -72,7 +76,8 @@ def objectness(spec: HeadSpec, extras: int, default: float) -> Head:
         found = rows[present > limits.min()]
         if len(limits) > 1:
             found = found[found[:, 4] > limits[found[:, 5 : 5 + classes].argmax(axis=1)]]
-        return _survivors(found, 5, classes, None, names, params)
+        candidates = _candidates(found, 5, classes)
+        return names.filtered(candidates.suppressed(params), params)
 
     return read
 
@@ -115,7 +120,7 @@ def one_to_one(spec: HeadSpec, extras: int, default: float) -> Head:
 
 def boxes_and_scores(spec: HeadSpec, extras: int, default: float) -> Head:
     """YOLO-NAS: corners (N, 4) and class scores (N, C) as two outputs."""
-    _require_shapes(spec, 2)
+    _require_same_cells(spec, 2)
     classes = _class_count(spec, spec.output_shapes[1][-1], "(batch, cells, classes)")
     names = ClassChannels(spec, classes, default)
 
@@ -130,7 +135,7 @@ def boxes_objectness_and_logits(spec: HeadSpec, extras: int, default: float) -> 
     """YOLOLite: corners (N, 4), objectness logits (N, 1) and class logits (N, C)."""
     if _is_end_to_end(spec, extras):
         return end_to_end(spec, extras, default)
-    _require_shapes(spec, 3)
+    _require_same_cells(spec, 3)
     classes = _class_count(spec, spec.output_shapes[2][-1], "(batch, cells, classes)")
     names = ClassChannels(spec, classes, default)
 
@@ -152,33 +157,23 @@ def _corners(boxes: Array, scores: Array, names: ClassChannels, params: InferPar
     best = scores.max(axis=1)
     require_finite(best)
     above = best > limits.min()
-    boxes, scores = boxes[above], scores[above]
-    class_ids = scores.argmax(axis=1)
-    found = Candidates(boxes, best[above], class_ids, boxes[:, :0])
+    boxes = boxes[above]
     require_finite(boxes)
-    found = found.pick(found.scores > limit_of(limits, class_ids))
+    found = Candidates(boxes, best[above], scores[above].argmax(axis=1), boxes[:, :0])
+    found = found.pick(found.scores > limit_of(limits, found.class_ids))
     return names.filtered(found.suppressed(params), params)
 
 
-def _survivors(
-    found: Array,
-    first: int,
-    classes: int,
-    limits: Array | None,
-    names: ClassChannels,
-    params: InferParams,
-) -> Candidates:
-    """Suppress the rows ``found`` (N, first + classes + extras), boxes as cx cy w h in front."""
-    require_finite(found)
-    scores = found[:, first : first + classes]
-    class_ids = scores.argmax(axis=1)
-    best = scores.max(axis=1)
-    candidates = Candidates(
-        xywh_to_xyxy(found[:, :4]), best, class_ids, found[:, first + classes :]
+def _candidates(rows: Array, first: int, classes: int) -> Candidates:
+    """Rows (N, first + classes + extras) that begin with cx cy w h, by their best class."""
+    require_finite(rows)
+    scores = rows[:, first : first + classes]
+    return Candidates(
+        xywh_to_xyxy(rows[:, :4]),
+        scores.max(axis=1),
+        scores.argmax(axis=1),
+        rows[:, first + classes :],
     )
-    if limits is not None and len(limits) > 1:
-        candidates = candidates.pick(best > limits[class_ids])
-    return names.filtered(candidates.suppressed(params), params)
 
 
 def _is_end_to_end(spec: HeadSpec, extras: int) -> bool:
@@ -188,18 +183,20 @@ def _is_end_to_end(spec: HeadSpec, extras: int) -> bool:
     return len(shape) == 3 and shape[2] == 6 + extras and (spec.fused or shape[1] != raw_channels)
 
 
-def _class_count(spec: HeadSpec, count: int, expected: str) -> int:
-    if count < len(spec.class_names):
-        raise ValueError(
-            f"its outputs are {_shapes(spec)}; expected {expected} for "
-            f"{len(spec.class_names)} classes"
-        )
+def _class_count(spec: HeadSpec, count: int, layout: str, *, exact: bool = False) -> int:
+    """Check the number of class channels; with extras nothing else says where they end."""
+    named = len(spec.class_names)
+    if count < named or (exact and count > named):
+        raise ValueError(f"its outputs are {_shapes(spec)}; expected {layout} for {named} classes")
     return count
 
 
-def _require_shapes(spec: HeadSpec, count: int) -> None:
-    if len(spec.output_shapes) < count or any(len(s) != 3 for s in spec.output_shapes[:count]):
+def _require_same_cells(spec: HeadSpec, count: int) -> None:
+    shapes = spec.output_shapes[:count]
+    if len(shapes) < count or any(len(shape) != 3 for shape in shapes):
         raise ValueError(f"its outputs are {_shapes(spec)}; expected {count} of three dimensions")
+    if len({shape[1] for shape in shapes}) > 1:
+        raise ValueError(f"its outputs are {_shapes(spec)}; expected as many rows in each")
 
 
 def _shapes(spec: HeadSpec) -> str:

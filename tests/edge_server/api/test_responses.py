@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
-from edge_server.api.responses import annotated_jpeg, prediction_response
+from edge_server.api.responses import prediction_response
 from edge_server.vision.predictions import (
     ClassScores,
     Detections,
@@ -335,7 +335,9 @@ def test_three_hundred_outlines_are_written_within_a_tenth_of_a_second():
 
 
 def test_an_annotated_picture_is_a_jpeg_of_its_size():
-    encoded = annotated_jpeg(picture(40, 30), scores([0.9], 0.5), ["cat"], labels=True, stroke=2)
+    package = SimpleNamespace(class_names=("cat",), keypoints=())
+    body, encoded = answer(package, picture(40, 30), scores([0.9], 0.5), Drawing(True, 2))
+    assert base64.b64decode(body["visualization"]) == encoded
     decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     assert encoded.startswith(b"\xff\xd8\xff")
     assert decoded.shape == (30, 40, 3)

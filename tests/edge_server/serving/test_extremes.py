@@ -6,7 +6,8 @@ import numpy as np
 import orjson
 import pytest
 
-from edge_server.api.responses import annotated_jpeg, prediction_response
+from edge_server.api import responses
+from edge_server.api.responses import Drawing
 from edge_server.errors import ModelFailedError
 from edge_server.models.store import ModelStore
 from edge_server.serving.model import load_model
@@ -26,9 +27,8 @@ def install(tmp_path, source, **hints):
 def answer(model, image, params=None):
     """The JSON of one answer, after every step that a request goes through."""
     (found,), _ = model.predict([image], params or InferParams(confidence=0.1, rle_masks=True))
-    names, keypoints = model.package.class_names, model.package.keypoints
-    assert annotated_jpeg(image, found, names, labels=True, stroke=2)
-    body = prediction_response(image, found, names, keypoints)
+    body, jpeg = responses.answer(model.package, image, found, Drawing(labels=True, stroke=2))
+    assert jpeg
     return orjson.loads(orjson.dumps(body))
 
 

@@ -63,17 +63,23 @@ def test_a_box_beside_the_mask_gives_an_empty_outline():
     assert len(found.detections) == 2
 
 
-def test_memory_does_not_grow_with_the_number_of_instances():
-    """300 instances that fill 4000 x 3000 pixels, on a grid of 160 x 160."""
+@pytest.mark.parametrize(
+    ("count", "rle"), [pytest.param(300, False, id="polygons"), pytest.param(20, True, id="RLE")]
+)
+def test_memory_does_not_grow_with_the_number_of_instances(count, rle):
+    """Instances that fill 4000 x 3000 pixels, in patches where run lengths are wanted."""
     size = (4000, 3000)
     placement = Placement(size, (0, 0, *size), (640, 640), (0.16, 64 / 300), (0,) * 4)
-    boxes = [(320, 320, 640, 640)] * 300
+    boxes = [(320, 320, 640, 640)] * count
+    noise = np.random.default_rng(0).normal(size=(160, 160))
+    protos = cv2.GaussianBlur(noise, (0, 0), 3) if rle else None
+    params = InferParams(iou_threshold=1.0, rle_masks=rle)
     segment(boxes[:1], placement, grid=(160, 160))  # makes what is cached
     tracemalloc.start()
-    found = segment(boxes, placement, grid=(160, 160))
+    found = segment(boxes, placement, grid=(160, 160), params=params, protos=protos)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(found.polygons) == 300
+    assert len(found.polygons) == count
     assert peak < 64 * 10**6
 
 
