@@ -75,6 +75,10 @@ def _add_models(commands: Any, common: argparse.ArgumentParser) -> None:  # noqa
     add.add_argument("id", help="the id to serve it under, such as bolts/1")
     add.add_argument("source", type=Path, help="an .onnx file, or a folder with a model package")
     add.add_argument("--task", help="what the model does, when its files do not say")
+    add.add_argument("--family", metavar="NAME", help="what it is, such as yolov8 or rfdetr")
+    add.add_argument(
+        "--classes", type=Path, metavar="FILE", help="names of its classes, one a line"
+    )
     add.set_defaults(run=_models_add)
     listing = verbs.add_parser("list", parents=[common], help="show the installed models")
     listing.set_defaults(run=_models_list)
@@ -122,9 +126,13 @@ def _models_add(arguments: argparse.Namespace) -> None:
         arguments.id,
         arguments.source,
         task=arguments.task,
+        family=arguments.family,
+        classes=arguments.classes,
         prove=lambda package: load_model(package, threads=usable_cpus()).close(),
     )
     print(f"Added {_describe(package)}.")
+    for note in package.notes:
+        print(f"Note: {note}")
 
 
 def _models_list(arguments: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from edge_server.errors import RequestError
 from edge_server.settings import Settings
 
 _TIMEOUT_S = 120  # a first request may load the model
-_DRAWING = {"labels": True, "stroke": 2}
+_LABELS, _STROKE = True, 3
 
 
 def infer_over_http(url: str, model_id: str, encoded: bytes, *, draw: bool) -> dict[str, Any]:
@@ -31,8 +31,8 @@ def infer_over_http(url: str, model_id: str, encoded: bytes, *, draw: bool) -> d
         "model_id": model_id,
         "image": {"type": "base64", "value": base64.b64encode(encoded).decode("ascii")},
         "visualize_predictions": draw,
-        "visualization_labels": _DRAWING["labels"],
-        "visualization_stroke_width": _DRAWING["stroke"],
+        "visualization_labels": _LABELS,
+        "visualization_stroke_width": _STROKE,
     }
     if not url.startswith(("http://", "https://")):
         raise RequestError(f"The server address is {url!r}; it must start with http:// or https://")
@@ -61,20 +61,20 @@ def infer_in_process(
     Raises:
         EdgeServerError: the picture or the model cannot be used; the message says why.
     """
-    from edge_server.api.responses import annotated_jpeg, as_base64, detection_response
+    from edge_server.api.responses import annotated_jpeg, as_base64, prediction_response
     from edge_server.appliance import Appliance
     from edge_server.vision.params import InferParams
 
     appliance = Appliance(settings)
     image = appliance.reader.from_bytes(encoded, auto_orient=True)
     with appliance.pool.lease(model_id) as model:
-        (detections,), _ = model.predict([image], InferParams())
+        (prediction,), _ = model.predict([image], InferParams())
         class_names = model.package.class_names
-    answer = detection_response(image, detections, class_names)
+        keypoint_names = model.package.keypoints
+    answer = prediction_response(image, prediction, class_names, keypoint_names)
     if draw:
-        answer["visualization"] = as_base64(
-            annotated_jpeg(image, detections, class_names, labels=True, stroke=2)
-        )
+        jpeg = annotated_jpeg(image, prediction, class_names, labels=_LABELS, stroke=_STROKE)
+        answer["visualization"] = as_base64(jpeg)
     return answer
 
 

@@ -42,7 +42,7 @@ def run_demo(out: Path, data_dir: Path | None) -> None:
         "\nNext:\n"
         "  edge-server start                         keep a server running on port 9001\n"
         f"  edge-server infer YOUR.jpg --model {MODEL_ID} --out annotated.jpg\n"
-        "  edge-server models add mine/1 YOUR.onnx   serve your own detector"
+        "  edge-server models add mine/1 YOUR.onnx   serve your own model"
     )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT, running_server
+from tests.support import ROOT, run_client, running_server
 
 # As the command does, before a test imports NumPy: see ``edge_server.cli.main``.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -90,3 +91,14 @@ def clients_python() -> Path:
             pytest.skip(f"the client libraries cannot be installed here: {' '.join(last)}")
     stamp.write_text(wanted)
     return python
+
+
+@pytest.fixture
+def ask(clients_python: Path) -> Callable[..., dict]:
+    """Run a script of tests/clients in the clients' environment; what it printed, parsed."""
+
+    def run(script: str, *arguments: object) -> dict:
+        done = run_client(clients_python, ROOT / "tests" / "clients" / script, *arguments)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run

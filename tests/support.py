@@ -136,6 +136,21 @@ def wait_until_ready(url: str, timeout_s: float = 30) -> None:
     raise AssertionError(f"{url} was not ready after {timeout_s} s: {reason}")
 
 
+def run_client(
+    python: Path, script: Path, *arguments: object, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program that uses the client libraries; it must succeed."""
+    done = subprocess.run(
+        [str(python), str(script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, f"{script.name} failed:\n{done.stdout[-500:]}\n{done.stderr}"
+    return done
+
+
 def free_port(preferred: int = 0) -> int:
     """``preferred`` when nothing listens there, else a port that is free now."""
     for port in (preferred, 0):

@@ -96,6 +96,11 @@ def loaded_by(statement: str) -> set[str]:
             id="vision is maths on arrays",
         ),
         pytest.param(
+            "import edge_server.client, edge_server.report, edge_server.api.responses",
+            {"falcon", "waitress"},
+            id="the command line answers without HTTP",
+        ),
+        pytest.param(
             "import engines.base",
             {"onnxruntime", "cv2", "edge_server", "falcon"},
             id="the contract of engines needs NumPy alone",

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import DEMO_MODEL, EXAMPLES, ROOT, free_port, running_server
+from tests.support import DEMO_MODEL, EXAMPLES, ROOT, free_port, run_client, running_server
 
-SCRIPTS = ROOT / "tests" / "clients"
 PICTURE = EXAMPLES / "inspection-1.jpg"
 PICTURES = [EXAMPLES / f"inspection-{number}.jpg" for number in (1, 2, 3)]
 SIZE = {"width": 1280, "height": 960}
@@ -42,29 +41,6 @@ def picture_url() -> Iterator[str]:
         finally:
             files.shutdown()
             thread.join()
-
-
-@pytest.fixture
-def ask(clients_python: Path):
-    """Run a script of tests/clients in the clients' environment; what it printed, parsed."""
-
-    def run(script: str, *arguments: object) -> dict:
-        done = run_client(clients_python, SCRIPTS / script, *arguments)
-        return json.loads(done.stdout.splitlines()[-1])
-
-    return run
-
-
-def run_client(python: Path, script: Path, *arguments: object, **environment: str):
-    done = subprocess.run(
-        [str(python), str(script), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        env={**os.environ, **environment},
-    )
-    assert done.returncode == 0, f"{script.name} failed:\n{done.stdout[-500:]}\n{done.stderr}"
-    return done
 
 
 def check_answer(answer: dict, size: dict = SIZE) -> None:

@@ -40,7 +40,12 @@ def create_app(
     app.add_route("/model/add", models, suffix="add")
     app.add_route("/model/remove", models, suffix="remove")
     app.add_route("/model/clear", models, suffix="clear")
-    app.add_route("/infer/object_detection", InferResource(pool, reader))
+    infer = InferResource(pool, reader)
+    app.add_route("/infer/object_detection", infer)
+    app.add_route("/infer/instance_segmentation", infer)
+    app.add_route("/infer/keypoints_detection", infer)
+    app.add_route("/infer/classification", infer)
+    app.add_route("/infer/semantic_segmentation", infer)
     # Every other path of two segments is a model.
     app.add_route("/{project}/{version}", LegacyResource(pool, reader))
     return app

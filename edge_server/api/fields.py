@@ -7,11 +7,12 @@ violation is collected, so that a caller sees all of them in one answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import orjson
 
+from edge_server.errors import RequestError
 from edge_server.vision.params import Confidence
 
 Place = Literal["body", "query"]
@@ -36,11 +37,28 @@ class Fields:
         self._values = values
         self._place = place
         self._details: list[dict[str, Any]] = []
+        self._not_allowed: list[str] = []
+
+    @property
+    def place(self) -> Place:
+        """Where the fields were sent."""
+        return self._place
 
     def check(self) -> None:
-        """Raise ``FieldsError`` when a field asked for was missing or of a wrong type."""
+        """Look back at all fields asked for.
+
+        Raises:
+            FieldsError: one was missing or of a wrong type.
+            RequestError: all are well-formed, but one has a value that is not allowed.
+        """
         if self._details:
             raise FieldsError(self._details)
+        if self._not_allowed:
+            raise RequestError(" ".join(self._not_allowed))
+
+    def disallow(self, message: str) -> None:
+        """Let ``check`` refuse a well-formed value; ``message`` is a sentence that says why."""
+        self._not_allowed.append(message)
 
     def required(self, name: str) -> Any:  # noqa: ANN401 - whatever the caller sent
         """The raw value of a field that must be there."""
@@ -64,6 +82,16 @@ class Fields:
             self._refuse(name, "string_type", "Input should be a text")
         return str(value)
 
+    def choice(self, name: str, choices: Sequence[str], default: T) -> str | T:
+        """One of a few words."""
+        value = self._given(name)
+        if value is _ABSENT:
+            return default
+        if value not in choices:
+            words = ", ".join(repr(word) for word in choices)
+            self._refuse(name, "literal_error", f"Input should be one of {words}")
+        return str(value)
+
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of texts; empty when absent."""
         value = self._given(name)
@@ -74,7 +102,7 @@ class Fields:
             return ()
         return tuple(value)
 
-    def number(self, name: str, default: float) -> float:
+    def number(self, name: str, default: T) -> float | T:
         """A finite number."""
         value = self._given(name)
         return default if value is _ABSENT else self._as_float(name, value)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import falcon
@@ -13,44 +11,19 @@ import orjson
 from falcon.media import MultipartFormHandler
 
 from edge_server.api.fields import Fields, FieldsError, parse_json
-from edge_server.api.responses import annotated_jpeg, as_base64, detection_response
+from edge_server.api.requests import InferRequest, check_task, json_request, legacy_request
+from edge_server.api.responses import annotated_jpeg, as_base64, prediction_response
 from edge_server.errors import ImageError
 from edge_server.images.sources import ImageReader
 from edge_server.serving.pool import ModelPool
-from edge_server.vision.params import (
-    DEFAULT_CONFIDENCE,
-    DEFAULT_IOU_THRESHOLD,
-    DEFAULT_MAX_DETECTIONS,
-    InferParams,
-)
-from edge_server.vision.predictions import Detections, Image
-
-# The reference never lets the legacy route go below: a flood of boxes is no answer.
-_LEGACY_LOWEST_CONFIDENCE = 0.01
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How predictions are drawn: with labels or not, and the width of lines in pixels."""
-
-    labels: bool
-    stroke: int
-
-
-@dataclass(frozen=True)
-class InferRequest:
-    """What a caller asks of one model for a batch of pictures."""
-
-    model_id: str
-    params: InferParams
-    auto_orient: bool
-    drawing: Drawing | None
-    inference_id: str
-    began: float
+from edge_server.vision.predictions import Image
 
 
 class InferResource:
-    """``POST /infer/object_detection``: a JSON body with one picture, or a list of them."""
+    """``POST /infer/…``: a JSON body with one picture, or a list of them.
+
+    What the model does decides about the answer, whatever the route is called.
+    """
 
     def __init__(self, pool: ModelPool, reader: ImageReader) -> None:
         self._pool = pool
@@ -60,7 +33,7 @@ class InferResource:
         """Answer an object for a picture, an array for a list."""
         began = time.perf_counter()
         fields = parse_json(req.bounded_stream.read())
-        request = _json_request(fields, began)
+        request = json_request(fields)
         sent = fields.required("image")
         fields.check()
         many = isinstance(sent, list)
@@ -69,7 +42,7 @@ class InferResource:
             self._reader.from_object(picture, auto_orient=request.auto_orient)
             for picture in pictures
         ]
-        bodies = [body for body, _ in _infer(self._pool, request, images)]
+        bodies = [body for body, _ in _infer(self._pool, request, images, began)]
         _send_json(resp, bodies if many else bodies[0])
 
 
@@ -93,12 +66,13 @@ class LegacyResource:
         began = time.perf_counter()
         query = _query(req)
         output = query.text("format", "json")
-        request = _legacy_request(query, f"{project}/{version}", output, began)
+        draw = output in ("image", "image_and_json")
+        request = legacy_request(query, f"{project}/{version}", draw=draw)
         url = query.text("image", None)
         kind = query.text("image_type", "base64")
         query.check()
         image = self._picture(req, url, kind, auto_orient=request.auto_orient)
-        ((body, jpeg),) = _infer(self._pool, request, [image])
+        ((body, jpeg),) = _infer(self._pool, request, [image], began)
         if output == "image":
             resp.content_type = falcon.MEDIA_JPEG
             resp.data = jpeg
@@ -124,83 +98,27 @@ class LegacyResource:
         return self._reader.from_base64(body, auto_orient=auto_orient)
 
 
-def _json_request(fields: Fields, began: float) -> InferRequest:
-    params = InferParams(
-        confidence=fields.confidence(DEFAULT_CONFIDENCE),
-        iou_threshold=fields.number("iou_threshold", DEFAULT_IOU_THRESHOLD),
-        class_agnostic_nms=fields.boolean("class_agnostic_nms", False),
-        class_filter=fields.texts("class_filter"),
-        max_detections=fields.integer("max_detections", DEFAULT_MAX_DETECTIONS),
-        disable_static_crop=fields.boolean("disable_preproc_static_crop", False),
-        disable_grayscale=fields.boolean("disable_preproc_grayscale", False),
-    )
-    drawing = Drawing(
-        labels=fields.boolean("visualization_labels", False),
-        stroke=fields.integer("visualization_stroke_width", 1),
-    )
-    visualize = fields.boolean("visualize_predictions", False)
-    return InferRequest(
-        model_id=fields.required_text("model_id"),
-        params=params,
-        auto_orient=not fields.boolean("disable_preproc_auto_orient", False),
-        drawing=drawing if visualize else None,
-        inference_id=fields.text("id", "", nullable=False) or str(uuid.uuid4()),
-        began=began,
-    )
-
-
-def _legacy_request(query: Fields, model_id: str, output: str, began: float) -> InferRequest:
-    confidence = query.confidence(DEFAULT_CONFIDENCE)
-    if not isinstance(confidence, str):
-        confidence = max(_fraction(confidence), _LEGACY_LOWEST_CONFIDENCE)
-    params = InferParams(
-        confidence=confidence,
-        iou_threshold=_fraction(query.number("overlap", DEFAULT_IOU_THRESHOLD)),
-        max_detections=query.integer("max_detections", DEFAULT_MAX_DETECTIONS),
-        disable_static_crop=query.boolean("disable_preproc_static_crop", False),
-        disable_grayscale=query.boolean("disable_preproc_grayscale", False),
-    )
-    drawing = Drawing(labels=query.boolean("labels", False), stroke=query.integer("stroke", 1))
-    return InferRequest(
-        model_id=model_id,
-        params=params,
-        auto_orient=not query.boolean("disable_preproc_auto_orient", False),
-        drawing=drawing if output in ("image", "image_and_json") else None,
-        inference_id=str(uuid.uuid4()),
-        began=began,
-    )
-
-
 def _infer(
-    pool: ModelPool, request: InferRequest, images: Sequence[Image]
+    pool: ModelPool, request: InferRequest, images: Sequence[Image], began: float
 ) -> list[tuple[dict[str, Any], bytes | None]]:
     """One JSON body per picture, and its annotated JPEG when drawing was asked for."""
     with pool.lease(request.model_id) as model:
+        check_task(request, model.package.task)
         predictions, _ = model.predict(images, request.params)
         class_names = model.package.class_names
-    return [
-        _answer(request, image, detections, class_names)
-        for image, detections in zip(images, predictions, strict=True)
-    ]
-
-
-def _answer(
-    request: InferRequest, image: Image, detections: Detections, class_names: Sequence[str]
-) -> tuple[dict[str, Any], bytes | None]:
-    body = detection_response(image, detections, class_names)
-    jpeg = None
-    if request.drawing is not None:
-        jpeg = annotated_jpeg(
-            image,
-            detections,
-            class_names,
-            labels=request.drawing.labels,
-            stroke=request.drawing.stroke,
-        )
-        body["visualization"] = as_base64(jpeg)
-    body["inference_id"] = request.inference_id
-    body["time"] = time.perf_counter() - request.began
-    return body, jpeg
+        keypoint_names = model.package.keypoints
+    answers = []
+    for image, prediction in zip(images, predictions, strict=True):
+        body = prediction_response(image, prediction, class_names, keypoint_names)
+        jpeg = None
+        if request.drawing is not None:
+            labels, stroke = request.drawing.labels, request.drawing.stroke
+            jpeg = annotated_jpeg(image, prediction, class_names, labels=labels, stroke=stroke)
+            body["visualization"] = as_base64(jpeg)
+        body["inference_id"] = request.inference_id
+        body["time"] = time.perf_counter() - began
+        answers.append((body, jpeg))
+    return answers
 
 
 def _picture_objects(sent: Sequence[object]) -> list[dict[str, Any]]:
@@ -240,11 +158,6 @@ def _uploaded_file(req: falcon.Request) -> bytes:
                 raise ImageError("The multipart part 'file' is a text field; send it as a file.")
             return bytes(part.stream.read())
     raise ImageError("The multipart form has no part named 'file' that holds the picture.")
-
-
-def _fraction(value: float) -> float:
-    """Percent to fraction: on the legacy route a number from 1 on means percent."""
-    return value / 100 if value >= 1 else value
 
 
 def _send_json(resp: falcon.Response, body: object) -> None:

@@ -2,61 +2,47 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from edge_server.errors import PackageError
-from edge_server.models.onnx_file import OnnxFacts, detect_family, inspect_onnx
+from edge_server.models.draft import Draft, copy_file, write_json
+from edge_server.models.families import CLASSIFICATION, RFDETR, SEMANTIC, bare_resize, family_of
+from edge_server.models.fields import Section, read_section
+from edge_server.models.identify import Hints, Identity, identify
+from edge_server.models.legacy import ENVIRONMENT, read_legacy
+from edge_server.models.onnx_file import OnnxFacts, declared_size_hw, inspect_onnx
 from edge_server.models.package import (
     CLASS_NAMES,
     INFERENCE_CONFIG,
+    KEYPOINTS_METADATA,
     MODEL_CONFIG,
+    NOTES,
     WEIGHTS,
-    family_of,
-    read_class_names,
-    read_json,
+    read_task_and_family,
 )
 
-_ENVIRONMENT = "environment.json"
-_MODEL_TYPE = "model_type.json"
-_LEGACY_WEIGHTS = (WEIGHTS, "yolov5s_weights.onnx", "best.onnx")
-
-# ``resize.format`` of a Roboflow dataset version, as ``resize_mode`` and ``padding_value``.
-_RESIZE_FORMATS = {
-    "Stretch to": ("stretch", 0),
-    "Fit (black edges) in": ("letterbox", 0),
-    "Fit (grey edges) in": ("letterbox", 127),
-    "Fit (white edges) in": ("letterbox", 255),
-    "Fit (reflect edges) in": ("letterbox-reflect-edges", 0),
-    "Fill (with center crop) in": ("center-crop", 0),
-    "Fit within": ("fit-longer-edge", 127),
-}
-# What Ultralytics trains with and its exports therefore expect.
-_ULTRALYTICS_RESIZE = ("letterbox", 114)
+_BACKGROUND = "background"
 
 
-def import_model(source: Path, target: Path, task: str | None) -> None:
+def import_model(source: Path, target: Path, hints: Hints | None = None) -> None:
     """Fill the folder ``target`` with the package made from ``source``.
 
     Args:
         source: an ``.onnx`` file, or a folder in either layout that Roboflow's servers keep:
             with ``model_config.json``, or with ``environment.json``.
         target: an empty folder.
-        task: what the user says the model does; None leaves it to the files.
+        hints: what the user says about the model; the files may not contradict it.
 
     Raises:
         PackageError: the source is not understood; says what was found and what was expected.
     """
+    hints = hints or Hints()
     if source.is_file() and source.suffix.lower() == ".onnx":
-        _import_bare(source, target, task)
+        _read_bare(source, hints).write(target)
     elif (source / MODEL_CONFIG).is_file():
-        for name in (WEIGHTS, MODEL_CONFIG, INFERENCE_CONFIG, CLASS_NAMES):
-            _copy(source / name, target / name)
-    elif (source / _ENVIRONMENT).is_file():
-        _import_legacy(source, target, task)
+        _copy_package(source, target, hints)
+    elif (source / ENVIRONMENT).is_file():
+        read_legacy(source, hints).write(target)
     else:
         raise PackageError(_not_understood(source))
 
@@ -70,107 +56,97 @@ def _not_understood(source: Path) -> str:
         found = f"a folder with {', '.join(names[:8]) or 'nothing in it'}"
     return (
         f"{source} is {found}; expected an .onnx file, or a folder with {MODEL_CONFIG} "
-        f"or {_ENVIRONMENT} and the weights."
+        f"or {ENVIRONMENT} and the weights."
     )
 
 
-def _import_bare(source: Path, target: Path, task: str | None) -> None:
+def _copy_package(source: Path, target: Path, hints: Hints) -> None:
+    config = read_section(source / MODEL_CONFIG)
+    task, family = read_task_and_family(config)
+    for what, said, hinted in (
+        ("task", task, hints.task),
+        ("family", family, hints.family and family_of(hints.family)),
+    ):
+        if hinted not in (None, said):
+            raise PackageError(f"{MODEL_CONFIG} says that the {what} is {said}, not {hinted}.")
+    if hints.class_names is not None:
+        raise PackageError(f"{source / CLASS_NAMES} names the classes; leave out --classes.")
+    for name in (WEIGHTS, MODEL_CONFIG, INFERENCE_CONFIG, CLASS_NAMES):
+        copy_file(source / name, target / name)
+    if (source / KEYPOINTS_METADATA).is_file():
+        copy_file(source / KEYPOINTS_METADATA, target / KEYPOINTS_METADATA)
+    if family == RFDETR:
+        _correct_size(target, config)
+
+
+def _correct_size(target: Path, config: Section) -> None:
+    """RF-DETR packages may state another size than their network has: the network's counts."""
+    inference = read_section(target / INFERENCE_CONFIG)
+    network = inference.section("network_input")
+    width, height = network.section("training_input_size").size_wh()
+    declared = declared_size_hw(target / WEIGHTS)
+    size = {"height": declared[0] or height, "width": declared[1] or width}
+    if size == {"height": height, "width": width}:
+        return
+    corrected = {**network.values, "training_input_size": size}
+    write_json(target / INFERENCE_CONFIG, {**inference.values, "network_input": corrected})
+    note = (
+        f"{INFERENCE_CONFIG} says that the network takes {width}x{height}; it takes "
+        f"{size['width']}x{size['height']}, which is used."
+    )
+    write_json(target / MODEL_CONFIG, {**config.values, NOTES: [note]})
+
+
+def _read_bare(source: Path, hints: Hints) -> Draft:
     facts = inspect_onnx(source)
-    if facts.task is not None and task is not None and facts.task != task:
-        raise PackageError(f"{source.name} says that its task is {facts.task}, not {task}.")
-    detected_task, family, class_count = _detected(source, facts, task or facts.task)
-    names = facts.class_names or tuple(str(index) for index in range(class_count))
-    if len(names) != class_count:
+    identity = identify(facts, hints)
+    names = identity.class_names
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated and identity.task != CLASSIFICATION:
         raise PackageError(
-            f"{source.name} names {len(names)} classes in its metadata; "
-            f"its output has rows for {class_count}."
+            f"{source.name} names a class {repeated[0]!r} more than once; expected {len(names)} "
+            "names that differ. Give it others with --classes FILE."
         )
-    _copy(source, target / WEIGHTS)
-    _write_package(target, detected_task, family, names, _network_input(facts, _ULTRALYTICS_RESIZE))
+    if identity.task == SEMANTIC and _BACKGROUND not in {name.lower() for name in names}:
+        # At the end, so that every class keeps its id; pixels below the threshold become it.
+        names = (*names, _BACKGROUND)
+    return Draft(
+        weights=source,
+        task=identity.task,
+        family=identity.family,
+        class_names=names,
+        size_hw=(facts.height, facts.width),
+        resize=bare_resize(identity.task, identity.family),
+        fused=identity.fused,
+        keypoints=_keypoints(facts, identity),
+        notes=_notes(facts, identity),
+    )
 
 
-def _import_legacy(source: Path, target: Path, task: str | None) -> None:
-    weights = next((source / name for name in _LEGACY_WEIGHTS if (source / name).is_file()), None)
-    if weights is None:
-        raise PackageError(
-            f"{source} has no weights; expected one of {', '.join(_LEGACY_WEIGHTS)}."
+def _keypoints(facts: OnnxFacts, identity: Identity) -> tuple[tuple[str, ...], ...]:
+    count, named = identity.keypoint_count, facts.metadata.keypoint_names or ()
+    fits = [len(row) for row in named] == [count] * len(identity.class_names)
+    numbers = tuple(str(index) for index in range(count))
+    return named if fits else (numbers,) * len(identity.class_names) if count else ()
+
+
+def _notes(facts: OnnxFacts, identity: Identity) -> list[str]:
+    """What had to be assumed, in sentences."""
+    notes = []
+    count = len(identity.class_names)
+    if identity.numbered:
+        notes.append(
+            f"The file names no classes: they are called by their numbers, 0 to {count - 1}. "
+            "Give it --classes FILE to name them."
         )
-    preprocessing = _preprocessing(source / _ENVIRONMENT)
-    names = read_class_names(source / CLASS_NAMES)
-    facts = inspect_onnx(weights)
-    if (source / _MODEL_TYPE).is_file():
-        kind = read_json(source / _MODEL_TYPE)
-        task = task or str(kind.get("project_task_type"))
-        family = family_of(str(kind.get("model_type")))
-    else:
-        task, family, _ = _detected(weights, facts, task)
-    resize = preprocessing.get("resize")
-    resize_format = resize.get("format") if isinstance(resize, dict) else None
-    mode = _RESIZE_FORMATS.get(str(resize_format), _RESIZE_FORMATS["Stretch to"])
-    steps = {name: preprocessing[name] for name in preprocessing if name != "resize"}
-    _copy(weights, target / WEIGHTS)
-    _write_package(target, task, family, names, _network_input(facts, mode), steps)
-
-
-def _detected(source: Path, facts: OnnxFacts, task: str | None) -> tuple[str, str, int]:
-    try:
-        found_task, family, class_count = detect_family(facts)
-    except PackageError as error:
-        raise PackageError(f"{source.name} cannot be used. {error}") from error
-    if task not in (None, found_task):
-        raise PackageError(
-            f"{source.name} is said to do {task}; its outputs are those of {found_task}: {facts}."
+    if identity.task == SEMANTIC and _BACKGROUND not in map(str.lower, identity.class_names):
+        notes.append(f"No class is the background: class {count} was added for it.")
+    if identity.keypoint_count and facts.metadata.keypoint_names is None:
+        notes.append("The file names no keypoints: they are called by their numbers.")
+    if identity.task == CLASSIFICATION and identity.family.startswith("yolo"):
+        notes.append(
+            "Ultralytics trains classifiers on the middle of a picture, its shorter side scaled; "
+            f"here pictures are stretched to {facts.width}x{facts.height}. Wide pictures may "
+            "score differently."
         )
-    return found_task, family, class_count
-
-
-def _preprocessing(path: Path) -> Mapping[str, Any]:
-    value = read_json(path).get("PREPROCESSING")
-    if isinstance(value, str):  # older exports hold JSON inside JSON
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise PackageError(f"{path}: PREPROCESSING is not valid JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise PackageError(f"{path}: PREPROCESSING is {value!r}; expected an object.")
-    return value
-
-
-def _network_input(facts: OnnxFacts, resize: tuple[str, int]) -> dict[str, Any]:
-    mode, padding = resize
-    return {
-        "training_input_size": {"height": facts.height, "width": facts.width},
-        "dynamic_spatial_size_supported": False,
-        "color_mode": "rgb",
-        "resize_mode": mode,
-        "padding_value": padding,
-        "input_channels": 3,
-        "scaling_factor": 255,
-        "normalization": None,
-    }
-
-
-def _write_package(
-    target: Path,
-    task: str,
-    family: str,
-    class_names: tuple[str, ...],
-    network_input: Mapping[str, Any],
-    steps: Mapping[str, Any] | None = None,
-) -> None:
-    config = {"model_architecture": family, "task_type": task, "backend_type": "onnx"}
-    inference = {
-        "image_pre_processing": steps or {},
-        "network_input": network_input,
-        "post_processing": {"type": "nms", "fused": False},
-    }
-    (target / MODEL_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (target / INFERENCE_CONFIG).write_text(json.dumps(inference, indent=2) + "\n", encoding="utf-8")
-    (target / CLASS_NAMES).write_text("\n".join(class_names) + "\n", encoding="utf-8")
-
-
-def _copy(source: Path, target: Path) -> None:
-    try:
-        shutil.copyfile(source, target)
-    except FileNotFoundError as error:
-        raise PackageError(f"{source} is missing.") from error
+    return notes

@@ -7,9 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge_server.errors import ModelExistsError, ModelNotFoundError
+from edge_server.models.identify import Hints
 from edge_server.models.ids import model_folder, model_id_of
 from edge_server.models.importing import import_model
-from edge_server.models.package import MODEL_CONFIG, ModelPackage, read_package
+from edge_server.models.package import MODEL_CONFIG, ModelPackage, read_class_names, read_package
 from engines.files import folder_lock, publish_folder, remove_folder, sweep_staging
 
 BUNDLED_MODELS = Path(__file__).parent.parent / "bundled"
@@ -59,7 +60,9 @@ class ModelStore:
         model_id: str,
         source: Path,
         *,
-        task: str | None,
+        task: str | None = None,
+        family: str | None = None,
+        classes: Path | None = None,
         prove: Callable[[ModelPackage], None],
     ) -> ModelPackage:
         """Install the model in ``source`` under ``model_id``.
@@ -68,6 +71,8 @@ class ModelStore:
             model_id: must be free.
             source: see ``importing.import_model``.
             task: what the user says the model does, or None.
+            family: the family that the user says it is of, or None.
+            classes: a file with the names of its classes, one a line, or None.
             prove: called with the package before it is published; what it raises stops the
                 installation.
 
@@ -78,9 +83,10 @@ class ModelStore:
             OSError: the data directory cannot be written.
         """
         target = model_folder(self._root, model_id)
+        names = read_class_names(classes) if classes is not None else None
 
         def fill(staging: Path) -> None:
-            import_model(source, staging, task)
+            import_model(source, staging, Hints(task, family, names))
             prove(read_package(staging, model_id))
 
         self._root.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,7 @@ def pose(
         def finish(
             found: Candidates, outputs: Sequence[Array], placement: Placement, params: InferParams
         ) -> KeyPoints:
-            triples = found.extras.reshape(len(found.extras), -1, 3)
+            triples = found.extras.reshape(len(found.extras), found.extras.shape[1] // 3, 3)
             limit = params.keypoint_confidence
             lowest = np.float32(keypoint_default if limit is None else limit)
             confidences = triples[..., 2]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from edge_server.vision.yolo import sigmoid
 from engines.base import Array
 
 BACKGROUND = "background"
+
+Confidence: TypeAlias = Callable[[Array], NDArray[np.float32]]
+"""From values (K, h, w) to the confidence (h, w) of the strongest."""
 
 # Floats of enlarged logits that stand in memory at a time.
 _FLOATS = 2**21
@@ -45,6 +49,7 @@ def class_map(spec: HeadSpec, *, default: float, competing: bool = True) -> Deco
         )
     ids = np.array([i for i in range(len(names)) if channels == len(names) or i != background])
     thresholds = ClassChannels(spec, len(names), default)
+    confidence = _confidence(fused=spec.fused, competing=competing and channels > 1)
 
     def decode(
         outputs: Mapping[str, Array], placements: Sequence[Placement], params: InferParams
@@ -52,7 +57,7 @@ def class_map(spec: HeadSpec, *, default: float, competing: bool = True) -> Deco
         grids = next(iter(outputs.values()))
         limits = thresholds.limits(params)
         return [
-            _paint(grid, placement, background, ids, limits, competing)
+            _paint(grid, placement, background, ids, limits, confidence)
             for grid, placement in zip(grids, placements, strict=False)  # padded pictures follow
         ]
 
@@ -65,7 +70,7 @@ def _paint(
     background: int,
     ids: NDArray[np.int64],
     limits: NDArray[np.float32],
-    competing: bool,
+    confidence: Confidence,
 ) -> SemanticMap:
     width, height = placement.original
     class_ids = np.full((height, width), background, np.uint8)
@@ -86,20 +91,19 @@ def _paint(
     for start in range(0, crop_height, rows):
         stop = min(start + rows, crop_height)
         band = across.columns(down.rows(logits, start, stop), 0, crop_width)
-        winners, scores = _winners(band, competing)
-        found = ids[winners]
+        found, scores = ids[band.argmax(axis=0)], confidence(band)
         above = scores >= limit_of(limits, found)
         class_ids[area][start:stop] = np.where(above, found, background)
         confidences[area][start:stop] = np.where(above, scores * np.float32(255), 0)
     return SemanticMap(class_ids, confidences)
 
 
-def _winners(logits: Array, competing: bool) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The strongest channel of every pixel (h, w), and its confidence."""
-    winners = logits.argmax(axis=0)
-    if competing and len(logits) > 1:
-        return winners, softmax(logits).max(axis=0)
-    return winners, sigmoid(logits.max(axis=0))
+def _confidence(*, fused: bool, competing: bool) -> Confidence:
+    if fused:
+        return lambda values: np.asarray(values.max(axis=0))
+    if competing:
+        return lambda values: np.asarray(softmax(values).max(axis=0))
+    return lambda values: sigmoid(values.max(axis=0))
 
 
 def _without_padding(grid: Array, placement: Placement, background: int) -> Array:

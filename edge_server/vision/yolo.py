@@ -55,9 +55,10 @@ def objectness(spec: HeadSpec, extras: int, default: float) -> Head:
     """(N, 5 + C + extras): cx cy w h, objectness, class scores, extras, as YOLOv5 and v7 export.
 
     A cell counts when its objectness exceeds the threshold; the confidence is its best class
-    score. The two are not multiplied: that is what the reference does.
+    score. The two are not multiplied: that is what the reference does. With one class the rows
+    are as wide as those of ``end_to_end``, so only the package tells them apart.
     """
-    if _is_end_to_end(spec, extras):
+    if spec.fused and _is_end_to_end(spec, extras):
         return end_to_end(spec, extras, default)
     channels = spec.output_shapes[0][2] if len(spec.output_shapes[0]) == 3 else 0
     classes = _class_count(spec, channels - 5 - extras, f"(batch, cells, 5 + classes + {extras})")

@@ -40,7 +40,12 @@ def test_the_version_is_printed(capsys):
 def test_a_model_is_added_listed_asked_and_deleted(run, tmp_path):
     weights = save_detector(tmp_path / "best.onnx", ROWS)
     status, out, _ = run("models", "add", "bolts/1", weights)
-    assert (status, out) == (0, "Added bolts/1  object-detection  yolov8  2 classes  64x64.\n")
+    assert status == 0
+    assert out == (
+        "Added bolts/1  object-detection  yolov8  2 classes  64x64.\n"
+        "Note: The file names no classes: they are called by their numbers, 0 to 1. "
+        "Give it --classes FILE to name them.\n"
+    )
     _, out, _ = run("models", "list")
     assert [line.split()[0] for line in out.splitlines()] == ["bolts/1", DEMO_MODEL]
     status, out, _ = run("infer", PICTURE, "--model", "bolts/1")
@@ -48,6 +53,33 @@ def test_a_model_is_added_listed_asked_and_deleted(run, tmp_path):
     assert "90%" in out
     assert run("models", "delete", "bolts/1")[0] == 0
     assert "bolts/1" not in run("models", "list")[1]
+
+
+def test_the_user_says_what_a_file_does_not(run, tmp_path):
+    weights = save_detector(tmp_path / "best.onnx", ROWS)
+    names = tmp_path / "names.txt"
+    names.write_text("nut\nbolt\n")
+    told = ("--task", "object-detection", "--family", "yolo11n", "--classes", names)
+    status, out, _ = run("models", "add", "bolts/1", weights, *told)
+    assert (status, out) == (0, "Added bolts/1  object-detection  yolov11  2 classes  64x64.\n")
+    assert "nut" in run("infer", PICTURE, "--model", "bolts/1")[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--family", "resnet"], "does not look like resnet: its outputs are those of yolov8"),
+        (["--family", "yolov5"], "Choose one of these with --family"),
+        (["--classes", "nothing.txt"], "nothing.txt cannot be read"),
+        (["--classes", PICTURE], "is not UTF-8 text"),
+        (["--task", "classification"], "its outputs are those of object-detection"),
+    ],
+)
+def test_what_the_user_says_must_fit_the_file(run, tmp_path, options, message):
+    weights = save_detector(tmp_path / "best.onnx", ROWS)
+    status, out, errors = run("models", "add", "bolts/1", weights, *options)
+    assert (status, out) == (1, "")
+    assert message in errors
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,29 @@ def test_a_picture_is_answered_with_boxes_in_its_own_pixels(infer):
         ({"unknown_field": {"is": "ignored"}}, ["cat", "dog", "cat"]),
         ({"model_id": "boxes-of-two/1"}, ["cat", "dog", "cat"]),
         ({"model_id": "word"}, ["cat", "dog", "cat"]),
+        ({"response_mask_format": "rle"}, ["cat", "dog", "cat"]),
+        ({"mask_decode_mode": "fast", "tradeoff_factor": "0.5"}, ["cat", "dog", "cat"]),
+        ({"keypoint_confidence": 0.5, "include_anomaly_map": True}, ["cat", "dog", "cat"]),
     ],
 )  # fmt: skip
 def test_parameters_do_what_they_say(infer, fields, expected):
     assert classes(infer(**fields)) == expected
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "object_detection",
+        "instance_segmentation",
+        "keypoints_detection",
+        "classification",
+        "semantic_segmentation",
+    ],
+)
+def test_the_model_decides_about_the_answer_not_the_route(known, route):
+    answer = post(f"{known}/infer/{route}", {"model_id": "boxes/1", "image": IMAGE})
+    assert classes(answer) == ["cat", "dog", "cat"]
+    assert set(answer.json) == {"inference_id", "time", "image", "predictions"}
 
 
 def test_a_list_is_answered_with_a_list_in_its_order(infer):
@@ -169,6 +188,10 @@ def test_pictures_that_cannot_be_loaded_are_a_400_that_says_why(infer, image, me
         ({"class_agnostic_nms": "perhaps"}, "class_agnostic_nms"),
         ({"id": 7}, "id"),
         ({"id": None}, "id"),
+        ({"response_mask_format": "dense"}, "response_mask_format"),
+        ({"tradeoff_factor": "x"}, "tradeoff_factor"),
+        ({"keypoint_confidence": "x"}, "keypoint_confidence"),
+        ({"disable_preproc_contrast": "x"}, "disable_preproc_contrast"),
     ],
 )
 def test_fields_of_a_wrong_type_are_a_422_that_names_them(infer, fields, location):
@@ -177,6 +200,19 @@ def test_fields_of_a_wrong_type_are_a_422_that_names_them(infer, fields, locatio
     (detail,) = answer.json["detail"]
     assert detail["loc"][:2] == ["body", location]
     assert location in detail["msg"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mask_decode_mode": "exact"}, "mask_decode_mode is 'exact'; expected one of accurate"),
+        ({"tradeoff_factor": 1.5}, "tradeoff_factor is 1.5; expected a number from 0 to 1"),
+    ],
+)
+def test_values_that_are_not_allowed_are_a_400_that_names_them(infer, fields, message):
+    answer = infer(**fields)
+    assert answer.status == 400
+    assert message in answer.json["message"]
 
 
 @pytest.mark.parametrize(

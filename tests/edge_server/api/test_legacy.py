@@ -112,12 +112,28 @@ def test_confidence_never_falls_below_one_percent(ask):
 
 
 @pytest.mark.parametrize(
-    "query", ["?confidence=much", "?overlap=x", "?max_detections=1.5", "?labels=perhaps"]
+    "query",
+    [
+        "?confidence=much",
+        "?overlap=x",
+        "?max_detections=1.5",
+        "?labels=perhaps",
+        "?response_mask_format=base64_png",
+        "?tradeoff_factor=x",
+        "?keypoint_confidence=x",
+    ],
 )
 def test_query_values_of_a_wrong_type_are_a_422_that_names_them(ask, query):
     answer = ask(query)
     assert answer.status == 422
     assert answer.json["detail"][0]["loc"] == ["query", query[1:].partition("=")[0]]
+
+
+@pytest.mark.parametrize("query", ["?mask_decode_mode=exact", "?tradeoff_factor=2"])
+def test_query_values_that_are_not_allowed_are_a_400_that_names_them(ask, query):
+    answer = ask(query)
+    assert answer.status == 400
+    assert answer.json["message"].startswith(query[1:].partition("=")[0])
 
 
 def test_the_annotated_picture_is_the_body_or_part_of_it(ask):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_server.errors import ImageError
-from edge_server.images.draw import draw_detections, encode_jpeg
+from edge_server.images.draw import draw, encode_jpeg
 from edge_server.vision.predictions import Detections
 
 REFERENCE = json.loads(
@@ -46,14 +46,14 @@ def colored(image):
 
 
 def test_a_box_colors_as_many_pixels_as_the_reference():
-    drawn = draw_detections(grey_image(), reference_box(), ["cat"])
+    drawn = draw(reference_box(), grey_image(), ["cat"])
     expected = REFERENCE["expected"]["adapter_stroke1"]["census"]
     assert int(colored(drawn).sum()) == expected[1]["pixels"] == 72
     assert tuple(drawn[14, 19].tolist()) == VIOLET
 
 
 def test_a_wider_stroke_covers_the_same_pixels_as_the_reference():
-    drawn = draw_detections(grey_image(), reference_box(), ["cat"], stroke=2)
+    drawn = draw(reference_box(), grey_image(), ["cat"], stroke=2)
     expected = REFERENCE["expected"]["stroke2_color_FF8000_no_label"]
     mask = colored(drawn)
     assert int(mask.sum()) == expected["census"][0]["pixels"]
@@ -63,16 +63,14 @@ def test_a_wider_stroke_covers_the_same_pixels_as_the_reference():
 
 @pytest.mark.parametrize("stroke", [0, -3])
 def test_a_stroke_below_one_is_drawn_as_one(stroke):
-    thin = draw_detections(grey_image(), reference_box(), ["cat"], stroke=1)
-    assert np.array_equal(
-        draw_detections(grey_image(), reference_box(), ["cat"], stroke=stroke), thin
-    )
+    thin = draw(reference_box(), grey_image(), ["cat"], stroke=1)
+    assert np.array_equal(draw(reference_box(), grey_image(), ["cat"], stroke=stroke), thin)
 
 
 def test_the_picture_given_is_not_changed_even_when_read_only():
     image = grey_image()
     image.setflags(write=False)
-    drawn = draw_detections(image, reference_box(), ["cat"], labels=True)
+    drawn = draw(reference_box(), image, ["cat"], labels=True)
     assert (image == 200).all()
     assert drawn.flags.writeable
     assert drawn.dtype == np.uint8
@@ -80,7 +78,7 @@ def test_the_picture_given_is_not_changed_even_when_read_only():
 
 def test_no_detections_leave_a_copy_of_the_picture():
     image = grey_image()
-    drawn = draw_detections(image, detections(), [], labels=True)
+    drawn = draw(detections(), image, [], labels=True)
     assert np.array_equal(drawn, image)
     assert drawn is not image
 
@@ -95,7 +93,7 @@ def test_no_detections_leave_a_copy_of_the_picture():
     ],
 )
 def test_the_color_depends_on_the_class_only(class_id, color):
-    drawn = draw_detections(grey_image(), detections((5.9, 5.9, 20, 20, 0.5, class_id)), ["a"])
+    drawn = draw(detections((5.9, 5.9, 20, 20, 0.5, class_id)), grey_image(), ["a"])
     assert tuple(drawn[5, 5].tolist()) == color
 
 
@@ -103,7 +101,7 @@ def texts_drawn(monkeypatch, class_id, score):
     texts = []
     monkeypatch.setattr(cv2, "putText", lambda canvas, text, *rest: texts.append(text))
     found = detections((10, 10, 30, 30, score, class_id))
-    draw_detections(grey_image(200, 100), found, ["cat"], labels=True)
+    draw(found, grey_image(200, 100), ["cat"], labels=True)
     return texts
 
 
@@ -120,9 +118,7 @@ def test_a_label_tells_class_and_score(monkeypatch, class_id, score, text):
 
 
 def test_a_label_is_a_button_in_the_color_of_the_class_inside_the_box_corner():
-    drawn = draw_detections(
-        grey_image(200, 100), detections((20, 30, 190, 90, 0.5, 1)), ["cat"], labels=True
-    )
+    drawn = draw(detections((20, 30, 190, 90, 0.5, 1)), grey_image(200, 100), ["cat"], labels=True)
     assert tuple(drawn[31, 21].tolist()) == RED
     assert tuple(drawn[29, 21].tolist()) == GREY
     button = drawn[30:60, 20:100]
@@ -138,10 +134,8 @@ def test_a_label_is_a_button_in_the_color_of_the_class_inside_the_box_corner():
     ],
 )
 def test_a_label_at_the_border_is_moved_inside_the_picture(box):
-    drawn = draw_detections(grey_image(200, 100), detections((*box, 0.5, 0)), ["cat"], labels=True)
-    inner = draw_detections(
-        grey_image(200, 100), detections((50, 30, 51, 31, 0.5, 0)), ["cat"], labels=True
-    )
+    drawn = draw(detections((*box, 0.5, 0)), grey_image(200, 100), ["cat"], labels=True)
+    inner = draw(detections((50, 30, 51, 31, 0.5, 0)), grey_image(200, 100), ["cat"], labels=True)
 
     def white(image):
         return int((image == 255).all(axis=2).sum())
@@ -150,9 +144,7 @@ def test_a_label_at_the_border_is_moved_inside_the_picture(box):
 
 
 def test_a_label_larger_than_the_picture_is_cut_off():
-    drawn = draw_detections(
-        grey_image(12, 8), detections((2, 2, 5, 5, 0.5, 0)), ["x" * 80], labels=True
-    )
+    drawn = draw(detections((2, 2, 5, 5, 0.5, 0)), grey_image(12, 8), ["x" * 80], labels=True)
     assert drawn.shape == (8, 12, 3)
 
 

@@ -8,9 +8,20 @@ import numpy as np
 import pytest
 
 from edge_server.errors import PackageError
+from edge_server.models.identify import Hints
 from edge_server.models.importing import import_model
 from edge_server.models.package import read_package
-from tests.networks import cells, head_rows, save_detector
+from tests.networks import (
+    BY_NAME,
+    COLOURS,
+    RFDETR_BACKGROUND_FIRST,
+    cells,
+    head_rows,
+    save_constants,
+    save_detector,
+    save_legacy_folder,
+    save_package,
+)
 
 NAMES = {"names": "{0: 'cat', 1: 'dog'}", "task": "detect"}
 ROWS = head_rows([[10, 10, 4, 4]], [[0.9, 0.1]], cells(64, 64))
@@ -49,8 +60,8 @@ def target(tmp_path):
     return folder
 
 
-def imported(source, target, task=None):
-    import_model(source, target, task)
+def imported(source, target, *, task=None, family=None, classes=None):
+    import_model(source, target, Hints(task, family, classes))
     return read_package(target, "x/1")
 
 
@@ -97,6 +108,17 @@ def test_a_bare_export_is_understood_from_metadata_and_shapes(tmp_path, target):
 def test_a_bare_export_without_names_gets_ids_as_names(tmp_path, target):
     package = imported(save_detector(tmp_path / "net.onnx", ROWS), target)
     assert package.class_names == ("0", "1")
+    assert package.notes == (
+        "The file names no classes: they are called by their numbers, 0 to 1. "
+        "Give it --classes FILE to name them.",
+    )
+
+
+def test_the_user_names_the_classes(tmp_path, target):
+    path = save_detector(tmp_path / "net.onnx", ROWS, metadata=NAMES)
+    package = imported(path, target, classes=("cow", "horse"))
+    assert package.class_names == ("cow", "horse")
+    assert package.notes == ()
 
 
 def test_a_dynamic_size_is_taken_from_the_metadata(tmp_path, target):
@@ -165,8 +187,7 @@ def test_the_newer_layout_is_taken_as_it_is(tmp_path, target):
         (["network_input"], None, "network_input is None; expected an object"),
         (["image_pre_processing"], {"contrast": {"enabled": True}}, "contrast"),
         (["image_pre_processing"], {"static-crop": {"enabled": True}}, "x_min is None"),
-        (["post_processing", "fused"], True, "NMS outside the network"),
-        (["forward_pass", "max_dynamic_batch_size"], -1, "batch size is -1"),
+        (["forward_pass", "max_dynamic_batch_size"], -1, "max_dynamic_batch_size is -1"),
     ],
 )
 def test_a_package_that_asks_for_what_cannot_be_done_is_refused(
@@ -180,8 +201,8 @@ def test_a_package_that_asks_for_what_cannot_be_done_is_refused(
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("backend_type", "trt", "only 'onnx' weights"),
-        ("model_architecture", "yolact", "'yolact' is not supported; supported are"),
+        ("backend_type", "trt", "backend_type is 'trt'; expected 'onnx'"),
+        ("model_architecture", "yolact", "'yolact' is not supported for object-detection; supp"),
         ("task_type", "depth-estimation", "depth-estimation"),
         ("recommended_parameters", {"confidence": "high"}, "recommended_parameters"),
     ],
@@ -190,6 +211,123 @@ def test_a_package_of_another_kind_is_refused(tmp_path, target, key, value, mess
     folder = im_folder(tmp_path / "new", config={**IM_CONFIG, key: value})
     with pytest.raises(PackageError, match=message):
         imported(folder, target)
+
+
+def rewritten(folder, file, **changes):
+    """The folder, with keys of one of its JSON files changed; None removes a key."""
+    content = {**json.loads((folder / file).read_text()), **changes}
+    kept = {key: value for key, value in content.items() if value is not None}
+    (folder / file).write_text(json.dumps(kept))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "model_type", "family"),
+    [
+        ("yolov8-raw", None, "yolov8"),
+        ("yolov5", "ort", "yolov5"),
+        ("yolov7-seg", "ort", "yolov7"),
+        ("rfdetr", "", "rfdetr"),
+    ],
+)
+def test_an_untold_model_type_is_read_from_the_network(tmp_path, target, name, model_type, family):
+    folder = save_legacy_folder(tmp_path / "old", BY_NAME[name])
+    rewritten(folder, "model_type.json", model_type=model_type)
+    assert imported(folder, target).family == family
+
+
+def test_an_untold_model_type_that_the_network_does_not_show_is_asked(tmp_path, target):
+    folder = save_legacy_folder(tmp_path / "old", BY_NAME["vit"])
+    (folder / "model_type.json").unlink()
+    with pytest.raises(PackageError, match=r"best\.onnx can be read as resnet or vit or dinov3"):
+        imported(folder, target)
+    assert imported(folder, target, family="vit").class_names == COLOURS
+
+
+def test_a_legacy_classifier_of_several_labels_says_so(tmp_path, target):
+    folder = save_legacy_folder(tmp_path / "old", BY_NAME["resnet-multi-label"])
+    assert imported(folder, target).task == "multi-label-classification"
+
+
+def test_the_legacy_background_of_rfdetr_is_no_class(tmp_path, target):
+    folder = save_legacy_folder(tmp_path / "old", RFDETR_BACKGROUND_FIRST)
+    resize = {"width": 80, "height": 48, "format": "Fit (black edges) in"}
+    rewritten(folder, "environment.json", PREPROCESSING={"resize": resize}, RESOLUTION=[64])
+    package = imported(folder, target)
+    assert (package.class_names, package.removed_columns) == (COLOURS, (0,))
+    found = package.network_input
+    assert (found.resize_mode, found.dataset_size) == ("letterbox", (80, 48))
+    assert (found.height, found.width, found.antialias) == (64, 64, True)
+
+
+def test_a_legacy_network_of_dynamic_size_has_that_of_its_dataset(tmp_path, target):
+    network = BY_NAME["yolonas"]
+    folder = save_legacy_folder(
+        tmp_path / "old", network, size_hw=(64, 96), dynamic_size=True, batch=1
+    )
+    found = imported(folder, target).network_input
+    assert (found.height, found.width) == (64, 96)
+
+
+def test_a_legacy_network_whose_dataset_was_not_resized_is_stretched(tmp_path, target):
+    folder = rewritten(legacy_folder(tmp_path / "old"), "environment.json", PREPROCESSING={})
+    package = imported(folder, target)
+    assert package.network_input.resize_mode == "stretch"
+    assert package.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "changes", "message"),
+    [
+        ("resnet", "environment.json", {"CLASS_MAP": {"0": "a", "2": "b"}}, "CLASS_MAP is.*gap"),
+        ("resnet", "environment.json", {"MULTICLASS": "yes"}, "MULTICLASS is 'yes'; expected true"),
+        ("yolov8-raw", "environment.json", {"PREPROCESSING": None}, "PREPROCESSING is None"),
+        ("yolov8-raw", "environment.json", {"PREPROCESSING": "{"}, "PREPROCESSING is not valid"),
+        ("yolov8-raw", "model_type.json", {"model_type": "yolact"}, "'yolact' is not supported"),
+        ("yolov8-raw", "model_type.json", {"project_task_type": "x"}, "Task 'x' is not supported"),
+    ],
+)
+def test_a_legacy_folder_that_cannot_be_is_refused(tmp_path, target, name, file, changes, message):
+    folder = rewritten(save_legacy_folder(tmp_path / "old", BY_NAME[name]), file, **changes)
+    with pytest.raises(PackageError, match=message):
+        imported(folder, target)
+
+
+def test_legacy_weights_are_looked_for_by_their_names(tmp_path, target):
+    folder = legacy_folder(tmp_path / "old")
+    (folder / "weights.onnx").rename(folder / "model.onnx")
+    with pytest.raises(PackageError, match=r"weights\.onnx, yolov5s_weights\.onnx, best\.onnx"):
+        imported(folder, target)
+
+
+@pytest.mark.parametrize("save", [save_package, save_legacy_folder])
+@pytest.mark.parametrize(
+    ("hints", "message"),
+    [
+        ({"task": "classification"}, "says that the task is object-detection, not classification"),
+        ({"family": "yolov5"}, "says that the family is yolov8, not yolov5"),
+        ({"classes": COLOURS}, r"class_names\.txt names the classes.*leave out --classes"),
+    ],
+)
+def test_the_user_may_not_contradict_a_package(tmp_path, target, save, hints, message):
+    folder = save(tmp_path / "folder", BY_NAME["yolov8-raw"])
+    with pytest.raises(PackageError, match=message):
+        imported(folder, target, **hints)
+    same = {"task": "object-detection", "family": "yolov8x"}
+    assert imported(folder, target, **same).family == "yolov8"
+
+
+def test_the_size_of_the_network_wins_for_rfdetr(tmp_path, target):
+    folder = save_package(tmp_path / "new", BY_NAME["rfdetr"], size_hw=(96, 96))
+    inference = json.loads((folder / "inference_config.json").read_text())
+    size = {"height": 560, "width": 560}
+    network_input = {**inference["network_input"], "training_input_size": size}
+    rewritten(folder, "inference_config.json", network_input=network_input)
+    package = imported(folder, target)
+    assert (package.network_input.height, package.network_input.width) == (96, 96)
+    assert package.notes == (
+        "inference_config.json says that the network takes 560x560; it takes 96x96, which is used.",
+    )
 
 
 @pytest.mark.parametrize("name", ["class_names.txt", "inference_config.json", "weights.onnx"])
@@ -207,11 +345,11 @@ def test_damaged_json_is_named(tmp_path, target):
         imported(folder, target)
 
 
-def test_a_network_with_nms_inside_is_refused_with_what_was_found(tmp_path, target):
-    path = save_detector(tmp_path / "end2end.onnx", np.zeros((300, 6), np.float32))
-    with pytest.raises(PackageError, match=r"output0 \(1, 300, 6\).*Expected a detector") as error:
+def test_a_network_of_no_known_layout_is_refused_with_what_was_found(tmp_path, target):
+    path = save_constants(tmp_path / "strange.onnx", {"output0": np.zeros((1, 300, 7), np.float32)})
+    with pytest.raises(PackageError, match=r"strange\.onnx cannot be used.*\(1, 300, 7\)") as error:
         imported(path, target)
-    assert "images: float32 (?, 3, 64, 64)" in str(error.value)
+    assert "images: float32 (1, 3, 64, 64)" in str(error.value)
 
 
 def test_a_network_of_another_task_is_refused(tmp_path, target):
@@ -224,7 +362,7 @@ def test_a_network_of_another_task_is_refused(tmp_path, target):
 
 def test_names_that_do_not_fit_the_output_are_refused(tmp_path, target):
     path = save_detector(tmp_path / "net.onnx", ROWS, metadata={"names": "{0: 'cat'}"})
-    with pytest.raises(PackageError, match="names 1 classes in its metadata; its output has rows"):
+    with pytest.raises(PackageError, match="has 1 class names; its output has room for 2"):
         imported(path, target)
 
 
