@@ -6,7 +6,7 @@ For those who move from another server that speaks this API. With both running:
 
 A model that has another name on server B is written A:B, such as --model coco/3:cars/1. Keys are
 read from the variables API_KEY_A and API_KEY_B. Exit status: 0 when all answers agree within the
-limits, 1 when some do not, 2 when a model cannot be loaded.
+limits, 1 when some do not or are missing.
 """
 
 from __future__ import annotations
@@ -87,7 +87,11 @@ def results(servers: tuple[Server, Server], options: argparse.Namespace) -> Iter
     fields = {"confidence": options.confidence, "iou_threshold": options.iou}
     for ids in options.model:
         models = ids.split(":") if ":" in ids else [ids, ids]
-        routes = [server.route(model) for server, model in zip(servers, models, strict=True)]
+        try:
+            routes = [server.route(model) for server, model in zip(servers, models, strict=True)]
+        except AskError as error:
+            yield _row(ids, "-", None, Comparison(limits, differences=[str(error)]))
+            continue
         masks = options.mask_format if "instance_segmentation" in routes[0] else [None]
         for mask_format in masks:
             extra = {} if mask_format is None else {"response_mask_format": mask_format}
@@ -101,13 +105,19 @@ def results(servers: tuple[Server, Server], options: argparse.Namespace) -> Iter
                     found = compare(a, b, limits)
                 except AskError as error:
                     found = Comparison(limits, differences=[str(error)])
-                yield {
-                    "model": ids,
-                    "picture": path.name,
-                    "mask_format": mask_format,
-                    "agree": not found.differences,
-                    **{k: v for k, v in vars(found).items() if k != "limits"},
-                }
+                yield _row(ids, path.name, mask_format, found)
+
+
+def _row(ids: str, picture: str, mask_format: str | None, found: Comparison) -> Answer:
+    return {
+        "model": ids,
+        "picture": picture,
+        "mask_format": mask_format,
+        "agree": not found.differences,
+        "counts": found.counts,
+        "measures": found.measures,
+        "differences": found.differences,
+    }
 
 
 def table(rows: list[Answer]) -> str:
@@ -169,11 +179,7 @@ def main(arguments: list[str] | None = None) -> int:
         Server(options.server_a, os.environ.get("API_KEY_A")),
         Server(options.server_b, os.environ.get("API_KEY_B")),
     )
-    try:
-        rows = list(results(servers, options))
-    except (AskError, OSError) as error:
-        print(f"compare_servers: {error}", file=sys.stderr)
-        return 2
+    rows = list(results(servers, options))
     print(json.dumps(rows, indent=2) if options.json else table(rows))
     return 0 if all(row["agree"] for row in rows) else 1
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.support import DEMO_MODEL, EXAMPLES
+from tests.support import DEMO_MODEL, EXAMPLES, free_port
 from tools.compare_answers import Limits, box_corners, compare, decode_rle, mask_iou, pair
 from tools.compare_servers import Server, main, picture_object
 
@@ -320,6 +320,16 @@ def test_a_difference_is_exit_status_1_and_readable_as_json(server, capsys):
     assert len(row["differences"]) == row["counts"][0] == row["counts"][1]
 
 
-def test_a_model_that_one_server_lacks_is_exit_status_2(server, capsys):
-    assert main([server, server, "--model", f"{DEMO_MODEL}:other/1", PICTURES[0]]) == 2
-    assert "/model/add: 404" in capsys.readouterr().err
+def test_a_model_that_one_server_lacks_is_a_difference(server, capsys):
+    models = ["--model", f"{DEMO_MODEL}:other/1", "--model", DEMO_MODEL]
+    assert main([server, server, *models, PICTURES[0]]) == 1
+    _, lacking, why, _, last = capsys.readouterr().out.splitlines()
+    assert lacking.endswith("DIFFER")
+    assert f"{server}/model/add: 404" in why
+    assert last == "1 of 2 answers agree"
+
+
+def test_a_server_that_is_not_there_is_a_difference(server, capsys):
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    assert main([nowhere, server, "--model", DEMO_MODEL, PICTURES[0]]) == 1
+    assert f"{nowhere}/model/add: " in capsys.readouterr().out
