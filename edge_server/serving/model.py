@@ -39,7 +39,10 @@ class Model:
     """A model ready to answer. Thread-safe."""
 
     def __init__(self, package: ModelPackage, engine: Engine) -> None:
-        """Runs the network once on black: its outputs' shapes say how they are to be read.
+        """Sends a black picture through every step.
+
+        So a model that cannot work fails here, the shapes of the outputs say how they are to be
+        read, and the first caller does not pay for lazy initialisation.
 
         Raises:
             EngineError: the engine cannot run.
@@ -53,8 +56,9 @@ class Model:
         size = package.network_input
         self._preprocess = make_preprocess(size)
         self._feed: Callable[[Array], Array] = make_feed(size, spec)
-        black = np.zeros((self._static_batch or 1, size.height, size.width, 3), np.uint8)
-        outputs = engine.run({spec.name: self._feed(black)})
+        black = np.zeros((size.height, size.width, 3), np.uint8)
+        pixels, placements = self._preprocess([black], InferParams())
+        outputs = engine.run({spec.name: self._feed(_padded(pixels, self._static_batch))})
         self._decode = DECODERS[package.task, package.family](
             HeadSpec(
                 class_names=package.class_names,
@@ -65,6 +69,7 @@ class Model:
                 keypoint_counts=tuple(len(names) for names in package.keypoints),
             )
         )
+        self._decode(outputs, placements, InferParams())
 
     @property
     def engine_name(self) -> str:
@@ -129,9 +134,6 @@ class Model:
 def load_model(package: ModelPackage, *, threads: int) -> Model:
     """Open the weights on the best engine of this device and prove that they answer.
 
-    A black picture goes through every step, so that a model that cannot work fails here, and
-    the first caller does not pay for lazy initialisation.
-
     Raises:
         ModelFailedError: the weights cannot be opened, run or decoded; the message says why.
     """
@@ -140,16 +142,10 @@ def load_model(package: ModelPackage, *, threads: int) -> Model:
     except EngineError as error:
         raise ModelFailedError(f"Model {package.model_id} cannot be loaded: {error}") from error
     try:
-        model = Model(package, engine)
-        size = package.network_input
-        model.predict([np.zeros((size.height, size.width, 3), np.uint8)], InferParams())
-    except BaseException as error:
+        return Model(package, engine)
+    except (EngineError, ValueError) as error:
         engine.close()
-        if isinstance(error, (EngineError, ValueError)):
-            text = f"Model {package.model_id} cannot be loaded: {error}"
-            raise ModelFailedError(text) from error
-        raise
-    return model
+        raise ModelFailedError(f"Model {package.model_id} cannot be loaded: {error}") from error
 
 
 def _padded(pixels: Array, batch: int | None) -> Array:

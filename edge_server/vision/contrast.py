@@ -59,12 +59,12 @@ def equalize_adaptive(image: Image) -> Image:
     value = np.asarray(cv2.max(cv2.max(planes[0], planes[1]), planes[2]), np.uint8)
     levels = _equalize_tiles(value)
     low, high = float(levels.min()), float(levels.max())
-    # One level everywhere becomes white, as in the reference.
-    brightness = (levels - low) / (high - low) if low < high else np.minimum(levels, 1)
     result = np.empty_like(image, order="C")
     for top in range(0, len(image), _STRIP):
         rows = slice(top, top + _STRIP)
-        result[rows] = _brightened(image[rows], brightness[rows])
+        # One level everywhere becomes white, as in the reference.
+        spread = (levels[rows] - low) / (high - low) if low < high else np.minimum(levels[rows], 1)
+        result[rows] = _brightened(image[rows], spread)
     return result
 
 

@@ -85,7 +85,10 @@ def test_a_model_has_run_once_before_it_counts_as_loaded(tmp_path, monkeypatch):
     ("changes", "message"),
     [
         ({"size": (32, 64)}, r"\(\?, 3, 32, 64\); expected float \(batch, 3, 64, 64\)"),
-        ({"names": "abc"}, r"its output is \(1, 6, 84\); expected \(batch, 4 \+ 3 classes"),
+        (
+            {"names": "abc"},
+            r"its outputs are \(1, 6, 84\); expected \(batch, 4 \+ classes \+ 0, cells\) for 3",
+        ),
     ],
 )
 def test_weights_that_are_not_what_the_package_says_are_refused(tmp_path, changes, message):
