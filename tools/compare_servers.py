@@ -18,7 +18,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -120,26 +120,18 @@ def _row(ids: str, picture: str, mask_format: str | None, found: Comparison) -> 
     }
 
 
-def table(rows: list[Answer]) -> str:
-    """The rows for a reader: one line each, what differs below it."""
-    heads = ("model", "picture", "masks", "A", "B", *LIMITS, "")
-    lines = [
-        [
-            row["model"],
-            row["picture"],
-            row["mask_format"] or "-",
-            *map(str, row["counts"]),
-            *(_number(row["measures"].get(name)) for name in LIMITS),
-            "agree" if row["agree"] else "DIFFER",
-        ]
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
-    text = ["  ".join(map(str.ljust, heads, widths)).rstrip()]
-    for row, line in zip(rows, lines, strict=True):
-        text.append("  ".join(map(str.ljust, line, widths)).rstrip())
-        text += [f"    {difference}" for difference in row["differences"]]
-    return "\n".join([*text, f"{sum(row['agree'] for row in rows)} of {len(rows)} answers agree"])
+def lines(row: Answer, widths: Sequence[int]) -> Iterator[str]:
+    """A row for a reader: one line, and below it what differs."""
+    measures = [_number(row["measures"].get(name)) for name in LIMITS]
+    start = row["model"], row["picture"], row["mask_format"] or "-", *row["counts"]
+    yield _line((*start, *measures, "agree" if row["agree"] else "DIFFER"), widths)
+    yield from (f"    {difference}" for difference in row["differences"])
+
+
+def _line(cells: Sequence[object], widths: Sequence[int]) -> str:
+    return "  ".join(
+        f"{cell!s:<{width}}" for cell, width in zip(cells, widths, strict=True)
+    ).rstrip()
 
 
 def _number(value: float | None) -> str:
@@ -168,6 +160,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         option = f"--limit-{name.replace('_', '-')}"
         parser.add_argument(option, type=float, default=value, help=f"default {value}")
     options = parser.parse_args(arguments)
+    for path in options.pictures:
+        if not path.is_file():
+            parser.error(f"there is no picture {path}")
     options.mask_format = options.mask_format or ["polygon", "rle"]
     return options
 
@@ -179,9 +174,18 @@ def main(arguments: list[str] | None = None) -> int:
         Server(options.server_a, os.environ.get("API_KEY_A")),
         Server(options.server_b, os.environ.get("API_KEY_B")),
     )
-    rows = list(results(servers, options))
-    print(json.dumps(rows, indent=2) if options.json else table(rows))
-    return 0 if all(row["agree"] for row in rows) else 1
+    rows = []
+    longest = max(map(len, options.model)), max(len(path.name) for path in options.pictures)
+    widths = (*longest, 7, 5, 5, *(max(10, len(name)) for name in LIMITS), 0)
+    if not options.json:
+        print(_line(("model", "picture", "masks", "A", "B", *LIMITS, ""), widths))
+    for row in results(servers, options):
+        rows.append(row)
+        if not options.json:
+            print(*lines(row, widths), sep="\n", flush=True)
+    agree = sum(row["agree"] for row in rows)
+    print(json.dumps(rows, indent=2) if options.json else f"{agree} of {len(rows)} answers agree")
+    return 0 if agree == len(rows) else 1
 
 
 if __name__ == "__main__":
