@@ -97,14 +97,15 @@ def results(servers: tuple[Server, Server], options: argparse.Namespace) -> Iter
             extra = {} if mask_format is None else {"response_mask_format": mask_format}
             for path in options.pictures:
                 body = {**fields, **extra, "image": picture_object(path)}
-                try:
-                    a, b = (
-                        server.post(route, {**body, "model_id": model})
-                        for server, route, model in zip(servers, routes, models, strict=True)
-                    )
-                    found = compare(a, b, limits)
-                except AskError as error:
-                    found = Comparison(limits, differences=[str(error)])
+                answers, refusals = [], []
+                for server, route, model in zip(servers, routes, models, strict=True):
+                    try:
+                        answers.append(server.post(route, {**body, "model_id": model}))
+                    except AskError as error:
+                        refusals.append(str(error))
+                found = Comparison(limits, differences=refusals)
+                if not refusals:
+                    found = compare(answers[0], answers[1], limits)
                 yield _row(ids, path.name, mask_format, found)
 
 

@@ -333,3 +333,18 @@ def test_a_server_that_is_not_there_is_a_difference(server, capsys):
     nowhere = f"http://127.0.0.1:{free_port()}"
     assert main([nowhere, server, "--model", DEMO_MODEL, PICTURES[0]]) == 1
     assert f"{nowhere}/model/add: " in capsys.readouterr().out
+
+
+def test_both_servers_may_refuse_a_picture(server, capsys, tmp_path):
+    text = tmp_path / "text.jpg"
+    text.write_bytes(b"no picture")
+    assert main([server, server, "--model", DEMO_MODEL, str(text)]) == 1
+    _, _, *refusals, last = capsys.readouterr().out.splitlines()
+    assert [" 400 " in refusal for refusal in refusals] == [True, True]
+    assert last == "0 of 1 answers agree"
+
+
+def test_a_picture_that_is_not_there_is_refused(server, capsys):
+    with pytest.raises(SystemExit):
+        main([server, server, "--model", DEMO_MODEL, "missing.jpg"])
+    assert "there is no picture missing.jpg" in capsys.readouterr().err
