@@ -95,6 +95,10 @@ def test_sdk_configuration_changes_the_result(ask, server: str, mode: str):
     assert count["low confidence"] > count["high confidence"] > count["impossible confidence"] == 0
     assert count["loose overlap"] > count["strict overlap"]
     assert count["at most two"] == 2
+    if mode == "v1":  # the other route has no such parameters
+        classes = {item["class"] for item in answers["gears only"]["predictions"]}
+        assert classes == {"gear"}
+        assert count["all classes at once"] < count["strict overlap"]
     for floor, name in ((0.4, "default"), (0.05, "low confidence"), (0.6, "high confidence")):
         assert all(item["confidence"] >= floor for item in answers[name]["predictions"])
 

@@ -15,6 +15,12 @@ CONFIGURATIONS = {
     "strict overlap": {"confidence_threshold": 0.05, "iou_threshold": 0.1},
     "loose overlap": {"confidence_threshold": 0.05, "iou_threshold": 0.99},
     "at most two": {"confidence_threshold": 0.05, "max_detections": 2},
+    "gears only": {"class_filter": ["gear"]},
+    "all classes at once": {
+        "confidence_threshold": 0.05,
+        "iou_threshold": 0.1,
+        "class_agnostic_nms": True,
+    },
 }
 
 

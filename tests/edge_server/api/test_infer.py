@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_server.api.inference import _passes
 from tests.edge_server.api.conftest import as_object, picture, post, send
 
 IMAGE = as_object(picture())
@@ -265,3 +266,11 @@ def test_models_that_cannot_be_asked_say_so(infer, model_id, status, message):
 def test_no_message_shows_a_path_of_this_machine(infer):
     answer = infer(model_id="broken/1")
     assert "/" not in answer.json["message"].replace("broken/1", "")
+
+
+def test_pictures_of_a_list_stand_in_memory_in_parts():
+    """As many as the network takes at once, and fewer when they are large."""
+    sizes = [10, 10, 10, 60, 60, 10]
+    images = (np.zeros((size, 1, 3), np.uint8) for size in sizes)
+    parts = [[len(image) for image in part] for part in _passes(images, count=2, pixels=50)]
+    assert parts == [[10, 10], [10, 60], [60], [10]]

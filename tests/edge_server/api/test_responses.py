@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
-import time
 import uuid
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import orjson
 import pytest
 
-from edge_server.api.responses import prediction_response
+from edge_server.api.responses import Drawing, answer, prediction_response
 from edge_server.vision.predictions import (
     ClassScores,
     Detections,
@@ -319,19 +319,6 @@ def test_the_class_of_every_pixel():
         "class_map": {"0": "background", "1": "road", "2": "car", "3": "3"},
         "present_class_ids": [0, 1, 3],
     }
-
-
-def test_three_hundred_outlines_are_written_within_a_tenth_of_a_second():
-    corners = np.random.default_rng(1).integers(0, 640, (300, 200, 2), dtype=np.int32)
-    found = detections(*[(0, 0, 640, 640, 0.9, 0)] * 300)
-    masks = InstanceMasks(found, tuple(corners), None, (640, 640))
-    image = picture(640, 640)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        orjson.dumps(prediction_response(image, masks, ["cat"]))
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.1, seconds
 
 
 def test_an_annotated_picture_is_a_jpeg_of_its_size():

@@ -19,6 +19,7 @@ from edge_server.vision.masks import longest_outline, run_lengths
 from edge_server.vision.params import InferParams, Thresholds
 from edge_server.vision.placement import Placement
 from edge_server.vision.predictions import ClassScores, InstanceMasks, KeyPoints, SemanticMap
+from edge_server.vision.preprocess import StaticCrop
 from edge_server.vision.yolo import anchor_free, end_to_end, objectness
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "reference"
@@ -48,20 +49,20 @@ RECOMMENDED = {"dec_im_yolov8_best": Thresholds(0.5, {"cat": 0.85, "bird": 0.6})
 NOT_SERVED = {
     "seg_im_yolact": "YOLACT is not a family of this server",
     "kp_im_rfdetr": "keypoints of RF-DETR are not served",
+    "depth_im_letterbox": "depth is not a task of this server",
+}
+# Fixtures of another kind, by the beginning of their names, and the test that runs them.
+ELSEWHERE = {
+    "pre_im_": "test_reference_preprocess.py",
+    "load_exif_and_modes": "images/test_decode.py",
+    "visualise_boxes": "images/test_draw.py",
+    "nms_im_": "test_suppression_keeps_the_same_boxes",
+    "confidence_resolution": "test_thresholds_are_resolved_the_same_way",
+    "mask_to_polygon_and_rle": "test_masks_become_the_same_polygons_and_run_lengths",
+    "kp_im_http_threshold_ignored": "test_keypoints_below_the_threshold_are_left_out_…",
+    "static_crop_bookkeeping": "test_a_static_crop_is_cut_and_undone_at_the_same_pixels",
 }
 WHOLE = Placement((64, 64), (0, 0, 64, 64), (64, 64), (1.0, 1.0), (0, 0, 0, 0))
-# Checked by other tests of this file, or by the test named.
-ELSEWHERE = (
-    "pre_im_",
-    "nms_im_",
-    "confidence_resolution",
-    "mask_to_polygon_and_rle",
-    "kp_im_http_threshold_ignored",
-    "load_exif_and_modes",
-    "visualise_boxes",
-    "static_crop_",
-    "depth_",
-)
 
 
 def load(name):
@@ -71,7 +72,9 @@ def load(name):
 def served():
     names = sorted(path.stem for path in FIXTURES.glob("*.json"))
     assert names
-    return [name for name in names if name not in NOT_SERVED and not name.startswith(ELSEWHERE)]
+    return [
+        name for name in names if name not in NOT_SERVED and not name.startswith(tuple(ELSEWHERE))
+    ]
 
 
 def tensor(description):
@@ -315,3 +318,17 @@ def test_thresholds_are_resolved_the_same_way():
         np.testing.assert_allclose(
             thresholds.resolve(case["confidence"], names, 0.4), np.atleast_1d(case["threshold"])
         )
+
+
+def test_a_static_crop_is_cut_and_undone_at_the_same_pixels():
+    """Where the older stack rounds on the way back what it truncated on the way in."""
+    for case in load("static_crop_bookkeeping")["expected"]["cases"]:
+        width, height = case["image_wh"]
+        image = np.zeros((height, width, 3), np.uint8)
+        cropped, corner = StaticCrop(**case["crop"]).apply(image)
+        offset = case["im_offset"]
+        assert list(cropped.shape[:2]) == case["actual_crop_hw"]
+        assert corner == (offset["offset_x"], offset["offset_y"])
+        crop = (*corner, offset["crop_width"], offset["crop_height"])
+        placement = Placement((width, height), crop, crop[2:], (1.0, 1.0), (0, 0, 0, 0))
+        assert placement.to_original(np.zeros((1, 2), np.float32)).tolist() == [list(corner)]

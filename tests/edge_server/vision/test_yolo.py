@@ -134,3 +134,25 @@ def test_a_flood_of_boxes_is_suppressed_across_blocks():
 def test_arrays_that_do_not_belong_together_are_refused():
     with pytest.raises(ValueError, match="do not belong together"):
         Detections(np.zeros((2, 4), np.float32), np.zeros(1, np.float32), np.zeros(2, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("family", "shapes", "message"),
+    [
+        ("yolonas", [(1, 84, 4), (1, 80, 2)], "as many rows in each"),
+        ("yolonas", [(1, 84, 4)], "expected 2 of three dimensions"),
+        ("yololite", [(1, 84, 4), (1, 84, 1), (1, 80, 2)], "as many rows in each"),
+    ],
+)
+def test_outputs_that_do_not_belong_together_are_refused(family, shapes, message):
+    spec = HeadSpec(("cat", "dog"), tuple(shapes))
+    with pytest.raises(ValueError, match=message):
+        DECODERS["object-detection", family](spec)
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_no_more_rows_than_asked_for(limit):
+    rows = [[0, 0, 9, 9, score, 1] for score in (0.9, 0.8, 0.7)]
+    params = InferParams(max_detections=limit)
+    (found,) = decode(np.array([rows], np.float32), params, family="yolov10")
+    assert len(found) == limit
