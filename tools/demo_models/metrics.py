@@ -52,7 +52,8 @@ def mask_overlap(found: Instances, truth: Instances) -> Array:
     """IoU of the masks: (N, M)."""
     if found.masks is None or truth.masks is None:
         raise ValueError("Both sides need masks.")
-    a, b = (side.masks.reshape(len(side.boxes), -1) for side in (found, truth))
+    pixels = int(np.prod(truth.masks.shape[1:]))
+    a, b = (side.masks.reshape(-1, pixels) for side in (found, truth))
     shared = a.astype(np.float32) @ b.astype(np.float32).T
     areas = a.sum(1)[:, None] + b.sum(1)[None]
     return np.asarray(shared / np.maximum(areas - shared, 1), np.float64)

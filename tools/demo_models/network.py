@@ -98,7 +98,9 @@ class Detector(nn.Module):
         extra = PROTOTYPES * masks + 3 * points
         if extra:
             self.extra_tower = _conv(width, width)
-            self.extra_head = nn.Conv2d(width, extra, 1)
+            self.extra_head = nn.Conv2d(
+                width, extra, 3 if points else 1, padding=1 if points else 0
+            )
         if masks:
             self.prototype_lateral = _conv(24, width, kernel=1)
             self.prototype_tower = _conv(width, width)
@@ -127,14 +129,16 @@ class Detector(nn.Module):
             joined = self.prototype_lateral(quarter) + _twice(features[0])
             prototypes = self.prototype_head(self.prototype_tower(joined))
         split = PROTOTYPES * self.masks
-        points = self._points(more[..., split:]) if self.points else more[..., split:]
+        points = self._points(boxes, more[..., split:]) if self.points else more[..., split:]
         return Prediction(
             boxes, torch.cat(logits, 2).transpose(1, 2), more[..., :split], prototypes, points
         )
 
-    def _points(self, raw: Tensor) -> Tensor:
-        triples = raw.reshape(raw.shape[0], len(self.centres), self.points, 3)
-        place = self.centres[:, None] + 2 * triples[..., :2] * self.strides[:, None]
+    def _points(self, boxes: Tensor, raw: Tensor) -> Tensor:
+        """Points count from the middle of the box in half its size: theirs are near its corners."""
+        triples = raw.unflatten(2, (self.points, 3))
+        low, high = boxes.detach()[:, :, None].chunk(2, 3)
+        place = (low + high) / 2 + triples[..., :2] * (high - low) / 2
         return torch.cat([place, triples[..., 2:]], 3)
 
 

@@ -184,8 +184,13 @@ SHAPES: tuple[Shape, ...] = (_washer, _hex_nut, _bolt, _gear)
 _SIZE = (0.9, 0.85, 1.45, 1.35)
 
 
-def draw_scratch(rng: Rng, canvas: Float, side: int) -> tuple[float, float, float, float] | None:
-    """Gouge a bright irregular line with a dark lip into a metal surface; return its box."""
+def draw_scratch(
+    rng: Rng, canvas: Float, side: int, thickness: tuple[float, float] = (0.004, 0.008)
+) -> tuple[float, float, float, float] | None:
+    """Gouge a bright irregular line with a dark lip into a metal surface; return its box.
+
+    ``side`` of the canvas in pixels; the thickness is in parts of it.
+    """
     height, width = canvas.shape[:2]
     length, steps = side * rng.uniform(0.16, 0.5), 24
     # Away from the axes: a box of two pixels' height would say nothing about a detector.
@@ -196,7 +201,7 @@ def draw_scratch(rng: Rng, canvas: Float, side: int) -> tuple[float, float, floa
     path += np.array([width, height]) * rng.uniform(0.08, 0.92, 2) - path.mean(0)
     if path.min() < 4 or (path.max(0) > np.array([width, height]) - 4).any():
         return None
-    thick = max(2, round(side * rng.uniform(0.004, 0.008)))
+    thick = max(2, round(side * rng.uniform(*thickness)))
     core = np.zeros((height, width), np.float32)
     lip = np.zeros_like(core)
     for strand in range(int(rng.integers(1, 4))):

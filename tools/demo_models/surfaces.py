@@ -9,6 +9,7 @@ from tools.demo_models.parts import draw_scratch
 from tools.demo_models.rendering import Float, Rng, Scene, lamp, photograph, surface
 
 CLASSES = ("clean", "scratched", "rusty", "dented", "oily")
+_GOUGE = (0.01, 0.018)  # thickness of a scratch in sides of the picture: it must survive 128 pixels
 
 
 def render_surface(rng: Rng, width: int, height: int) -> Scene:
@@ -41,7 +42,7 @@ def _wear_down(rng: Rng, canvas: Float, condition: str, light: Float) -> None:
     if condition == "scratched":
         wanted = rng.integers(2, 7)
         for _ in range(60):
-            wanted -= draw_scratch(rng, canvas, side) is not None
+            wanted -= draw_scratch(rng, canvas, side, _GOUGE) is not None
             if wanted == 0:
                 break
     elif condition == "rusty":

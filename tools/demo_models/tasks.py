@@ -75,8 +75,8 @@ def _wrenches_sample(seed: int) -> Scene:
     """Every second at network size, every second a camera's 4:3 picture, letterboxed."""
     rng = np.random.default_rng(seed)
     if seed % 2:
-        return wrenches.render_wrenches(rng, 256, 256)
-    return fit(wrenches.render_wrenches(rng, 480, 360, 1), 256)
+        return wrenches.render_wrenches(rng, 192, 192)
+    return fit(wrenches.render_wrenches(rng, 480, 360, 1), 192)
 
 
 def _trays_sample(seed: int) -> Scene:
@@ -126,13 +126,13 @@ TASKS = {
         description="Wrenches and their keypoints, trained on rendered scenes",
         kind="pose",
         classes=wrenches.CLASSES,
-        size=256,
+        size=192,
         sample=_wrenches_sample,
-        build=lambda: Detector(1, 256, (40, 44, 44), 40, points=len(wrenches.POINTS)),
+        build=lambda: Detector(1, 192, (40, 44, 44), 40, points=len(wrenches.POINTS)),
         loss=detection_loss,
         exported=ExportedDetector,
         scenes=1600,
-        epochs=16,
+        epochs=28,
         variation=Variation(flipped_points=wrenches.MIRRORED),
         metadata={"kpt_shape": f"[{len(wrenches.POINTS)}, 3]"},
     ),
@@ -145,8 +145,8 @@ TASKS = {
         build=lambda: Classifier(len(surfaces.CLASSES), (32, 48, 64)),
         loss=single_label_loss,
         exported=Softmax,
-        scenes=2000,
-        epochs=16,
+        scenes=1600,
+        epochs=10,
         variation=Variation(letterbox=False, inverted=0),
     ),
     "demo-trays": Task(
@@ -159,8 +159,8 @@ TASKS = {
         loss=multi_label_loss,
         exported=_as_it_is,
         outputs=("logits",),
-        scenes=2000,
-        epochs=16,
+        scenes=1400,
+        epochs=10,
         normalised=True,
     ),
     "demo-corrosion": Task(
@@ -173,8 +173,8 @@ TASKS = {
         loss=semantic_loss,
         exported=_as_it_is,
         outputs=("logits",),
-        scenes=1200,
-        epochs=10,
+        scenes=900,
+        epochs=8,
         variation=Variation(letterbox=False, inverted=0),
         normalised=True,
     ),

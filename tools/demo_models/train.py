@@ -21,19 +21,26 @@ from torch import nn
 from tools.demo_models.rendering import Scene
 from tools.demo_models.samples import collate, vary
 from tools.demo_models.tasks import TASKS, Task
+from tools.demo_models.warm_start import load_convolutions
 
 BATCH = 16
 RATE = 4e-3
 TRAINING_SEED = 1_000_000  # held-out pictures and examples use other seeds
 
 
-def train(task: Task, samples: list[Scene], epochs: int, seed: int) -> nn.Module:
-    """Train from scratch; returns the averaged weights."""
+def train(
+    task: Task, samples: list[Scene], epochs: int, seed: int, start: Path | None = None
+) -> nn.Module:
+    """Train from scratch, or from the weights in ``start``; returns the averaged weights."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     model = task.build()
+    if start is not None:
+        pictures = collate(samples[: 4 * BATCH], task.normalised).pictures
+        print(f"{load_convolutions(model, start, pictures)} convolutions from {start}", flush=True)
     average = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.02)
+    rate = RATE if start is None else RATE / 2
     steps = epochs * (len(samples) // BATCH)
     step = 0
     for epoch in range(epochs):
@@ -42,7 +49,7 @@ def train(task: Task, samples: list[Scene], epochs: int, seed: int) -> nn.Module
         for start in range(0, len(order) - BATCH + 1, BATCH):
             warm = min(1.0, (step + 1) / 200)
             for group in optimizer.param_groups:
-                group["lr"] = RATE * warm * _cosine(step / steps)
+                group["lr"] = rate * warm * _cosine(step / steps)
             scenes = [vary(rng, samples[i], task.variation) for i in order[start : start + BATCH]]
             loss = task.loss(model, collate(scenes, task.normalised))
             optimizer.zero_grad()
@@ -117,6 +124,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, help="default: as the shipped model")
     parser.add_argument("--epochs", type=int, help="default: as the shipped model")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="weights of an ONNX file to begin with")
     parser.add_argument("--threads", type=int, help="default: all cores")
     arguments = parser.parse_args()
     task = TASKS[arguments.name]
@@ -127,7 +135,7 @@ def main() -> None:
     with ProcessPoolExecutor(arguments.threads) as workers:
         samples = list(workers.map(task.sample, seeds, chunksize=16))
     print(f"{len(samples)} scenes", flush=True)
-    model = train(task, samples, arguments.epochs or task.epochs, arguments.seed)
+    model = train(task, samples, arguments.epochs or task.epochs, arguments.seed, arguments.start)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     export(task, model, arguments.out)
     print(f"{parameters} parameters, {arguments.out.stat().st_size} bytes")

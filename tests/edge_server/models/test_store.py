@@ -17,6 +17,10 @@ from edge_server.models.ids import check_model_id
 from edge_server.models.store import ModelStore
 from tests.networks import cells, head_rows, save_detector
 
+DEMOS = [
+    f"demo-{name}/1"
+    for name in ("corrosion", "parts-seg", "parts", "surfaces", "trays", "wrenches")
+]
 ROWS = head_rows([[10, 10, 4, 4]], [[0.9, 0.1]], cells(64, 64))
 
 
@@ -53,8 +57,8 @@ def test_a_word_and_a_project_of_the_same_name_do_not_clash(store, weights):
     assert store.find("bolts/1").model_id == "bolts/1"
 
 
-def test_the_demo_model_is_there_from_the_start_and_stays(store):
-    assert store.ids() == ["demo-parts/1"]
+def test_the_demo_models_are_there_from_the_start_and_stay(store):
+    assert store.ids() == DEMOS
     assert store.is_bundled("demo-parts/1")
     assert store.find("demo-parts/1").class_names[0] == "washer"
     with pytest.raises(ModelNotFoundError, match="part of Edge Server"):
@@ -95,7 +99,7 @@ def test_a_model_that_fails_its_proof_is_not_installed(store, weights, tmp_path)
 
     with pytest.raises(ModelFailedError):
         install(store, "bolts/1", weights, prove)
-    assert store.ids() == ["demo-parts/1"]
+    assert store.ids() == DEMOS
     assert os.listdir(tmp_path / "models" / "bolts") == []
 
 
@@ -103,7 +107,7 @@ def test_what_a_power_cut_left_is_never_listed_and_is_swept(store, weights, tmp_
     install(store, "bolts/1", weights)
     project = tmp_path / "models" / "bolts"
     (project / "1").rename(project / ".staging-abc")
-    assert store.ids() == ["demo-parts/1"]
+    assert store.ids() == DEMOS
     store.sweep()
     assert os.listdir(project) == []
 
