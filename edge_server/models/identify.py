@@ -111,7 +111,7 @@ def _readings(facts: OnnxFacts, hints: Hints, class_count: int | None) -> list[R
                 f"{facts.file} does not look like {family}: its outputs are those of "
                 f"{', '.join(_names(served))}: {facts}. Choose one of these with --family."
             )
-    fitting = _agreeing_with(facts.metadata, fitting)
+    fitting = _agreeing_with(facts.metadata, fitting, family or facts.metadata.family)
     if class_count is None:
         return fitting
     kept = [item for item in fitting if class_count in (item.class_counts or [class_count])]
@@ -122,14 +122,16 @@ def _readings(facts: OnnxFacts, hints: Hints, class_count: int | None) -> list[R
     return kept
 
 
-def _agreeing_with(metadata: OnnxMetadata, readings: list[Reading]) -> list[Reading]:
+def _agreeing_with(
+    metadata: OnnxMetadata, readings: list[Reading], family: str | None
+) -> list[Reading]:
     """Drop readings that the metadata speaks against, unless it speaks against all."""
     nms_inside = metadata.nms_inside
     tests: list[tuple[bool, Callable[[Reading], bool]]] = [
         (metadata.ultralytics, lambda item: item.family in ANCHOR_FREE),
         # Layouts that show the number of classes have no such rows.
         (nms_inside is not None, lambda item: bool(item.class_counts) or item.fused == nms_inside),
-        (metadata.family is not None, lambda item: metadata.family in item.families),
+        (family is not None, lambda item: family in item.families),
     ]
     for applies, test in tests:
         kept = [reading for reading in readings if test(reading)]
