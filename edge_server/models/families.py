@@ -19,13 +19,15 @@ RFDETR = "rfdetr"
 DEEPLAB = "deeplabv3plus"
 # Backbones with a linear head; the YOLO classifiers are trained on other pixels.
 BACKBONES = ("resnet", "vit", "dinov3")
-# Heads that decode alike: (batch, 4 + classes, cells). The last two have an end-to-end form too.
+# All that Ultralytics exports. Their raw detection heads decode alike; the last two have an
+# end-to-end form too.
 ANCHOR_FREE = ("yolov8", "yolov9", "yolov11", "yolov12", "yolov10", "yolo26")
 
 Normalization: TypeAlias = tuple[tuple[float, float, float], tuple[float, float, float]]
 IMAGENET: Normalization = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF: Normalization = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_NORMALIZATIONS: dict[str, Normalization] = {
+# Means and deviations that a family is trained with, after division by 255; others have none.
+NORMALIZATIONS: dict[str, Normalization] = {
     "vit": HALF,
     "resnet": IMAGENET,
     "dinov3": IMAGENET,
@@ -92,11 +94,6 @@ def check_family(architecture: str, task: str | None) -> str:
             f"Family {architecture!r} is not supported{where}; supported are {', '.join(known)}."
         )
     return family
-
-
-def normalization_of(family: str) -> Normalization | None:
-    """Means and deviations that the family is trained with, after division by 255."""
-    return _NORMALIZATIONS.get(family)
 
 
 def bare_resize(task: str, family: str) -> tuple[str, int]:

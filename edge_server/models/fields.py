@@ -50,6 +50,14 @@ class Section:
             for index, item in enumerate(value)
         ]
 
+    def numbered(self, key: str) -> tuple[str, ...]:
+        """The names under "0", "1", "2" and so on in the object under ``key``, in that order."""
+        values = self.section(key).values
+        names = tuple(values.get(str(index)) for index in range(len(values)))
+        if not all(isinstance(name, str) and name.strip() for name in names):
+            raise self.unexpected(key, "names under '0', '1', '2' without a gap")
+        return tuple(" ".join(str(name).split()) for name in names)
+
     def enabled(self, key: str) -> Section | None:
         """The object under ``key`` when it says that it is enabled."""
         value = self.values.get(key)
@@ -61,13 +69,6 @@ class Section:
         value = self.values.get(key)
         if value not in choices:
             raise self.unexpected(key, f"one of {', '.join(choices)}")
-        return value
-
-    def text(self, key: str) -> str:
-        """The text under ``key``, which must not be empty."""
-        value = self.values.get(key)
-        if not isinstance(value, str) or not value:
-            raise self.unexpected(key, "a text")
         return value
 
     def flag(self, key: str) -> bool:

@@ -1,31 +1,27 @@
-"""Which task and family a bare ONNX file is. When two readings are possible, the user decides."""
+"""Which task and family a network is. When two readings are possible, the user decides."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_server.errors import PackageError
 from edge_server.models.families import (
-    BACKBONES,
+    ANCHOR_FREE,
     CLASSIFICATION,
     KEYPOINTS,
     MULTI_LABEL,
-    SEMANTIC,
     check_family,
     check_task,
     families,
-    family_of,
 )
 from edge_server.models.onnx_file import OnnxFacts, OnnxMetadata
-from edge_server.models.readings import Reading, possible_readings
-
-_INSTEAD = "Supported instead: object-detection with its upright boxes, and rfdetr or yolo26."
+from edge_server.models.readings import DEPTH, RTDETR, Reading, possible_readings
 
 
 @dataclass(frozen=True)
 class Hints:
-    """What the user says about a model, None where the files are to say it.
+    """What is said about a model, None where its network is to show it.
 
     Attributes:
         task: in the API's terms.
@@ -37,73 +33,66 @@ class Hints:
     family: str | None = None
     class_names: tuple[str, ...] | None = None
 
+    def joined(self, file: str, task: str | None, family: str | None = None) -> Hints:
+        """These hints, and the task and family that ``file`` says.
 
-@dataclass(frozen=True)
-class Identity:
-    """What a network is.
+        Raises:
+            PackageError: they differ, or are not served.
+        """
+        task = self._agreed(file, "task", task, self.task)
+        if task is not None:
+            check_task(task)
+        said, hinted = (name and check_family(name, task) for name in (family, self.family))
+        return replace(self, task=task, family=self._agreed(file, "family", said, hinted))
 
-    Attributes:
-        task: in the API's terms.
-        family: the key of its decoder.
-        class_names: by class id; numbers when nobody names them.
-        numbered: nobody names the classes.
-        fused: the graph ends in NMS, softmax or sigmoid.
-        keypoint_count: per object, for keypoint detection.
-    """
-
-    task: str
-    family: str
-    class_names: tuple[str, ...]
-    numbered: bool
-    fused: bool
-    keypoint_count: int
+    def _agreed(self, file: str, what: str, said: str | None, hinted: str | None) -> str | None:
+        if said and hinted and said != hinted:
+            raise PackageError(f"{file} says that its {what} is {said}, not {hinted}.")
+        return said or hinted
 
 
-def identify(facts: OnnxFacts, hints: Hints) -> Identity:
-    """Task, family and classes of a network.
+def identify(facts: OnnxFacts, hints: Hints) -> Reading:
+    """The one way to read a network, with its one family.
 
     Raises:
         PackageError: it is of a kind that cannot be served, contradicts the hints, or can be
             read in two ways; says what was found and what to do.
     """
-    _refuse_what_says_it_is_another(facts)
-    task = _task(facts, hints.task)
-    family = check_family(hints.family, task) if hints.family else None
+    kind = _unsupported_kind(facts)
+    if kind is not None:
+        raise PackageError(_unsupported(facts, kind))
+    metadata = facts.metadata
+    # What Ultralytics calls a classifier may be trained for several labels all the same.
+    any_label = (metadata.task, hints.task) == (CLASSIFICATION, MULTI_LABEL)
+    hints = hints.joined(facts.file, None if any_label else metadata.task)
+    names = hints.class_names or metadata.class_names
+    readings = _readings(facts, hints, len(names) if names else None)
+    known = hints.family or metadata.family
+    if len(readings) > 1 and known not in readings[0].families:
+        raise PackageError(_ambiguous(facts, readings))
+    reading = readings[0]
+    return replace(reading, families=(known,)) if known in reading.families else reading
+
+
+def class_names_of(facts: OnnxFacts, reading: Reading, hints: Hints) -> tuple[str, ...]:
+    """By class id; numbers when nobody names them.
+
+    Raises:
+        PackageError: nobody does, and their number cannot be seen.
+    """
     names = hints.class_names or facts.metadata.class_names
-    readings = _readings(facts, task, family, names)
-    reading = _the_one(facts, readings, family)
-    family = family or _representative(reading, facts.metadata)
-    counts = reading.class_counts
-    if names is None and not counts:
+    if names is None and not reading.class_counts:
         raise PackageError(
             f"{facts.file} does not name its classes, and its outputs do not show how many there "
             "are. Give it --classes FILE, with one name per line."
         )
-    return Identity(
-        task=reading.task,
-        family=family,
-        class_names=names or tuple(str(index) for index in range(counts[0])),
-        numbered=names is None,
-        fused=reading.fused,
-        keypoint_count=reading.keypoint_count,
-    )
+    return names or tuple(str(index) for index in range(reading.class_counts[0]))
 
 
-def _task(facts: OnnxFacts, hinted: str | None) -> str | None:
-    said = facts.metadata.task
-    if hinted is None:
-        return check_task(said) if said else None
-    check_task(hinted)
-    if said not in (None, hinted) and (said, hinted) != (CLASSIFICATION, MULTI_LABEL):
-        raise PackageError(f"{facts.file} says that its task is {said}, not {hinted}.")
-    return hinted
-
-
-def _readings(
-    facts: OnnxFacts, task: str | None, family: str | None, names: tuple[str, ...] | None
-) -> list[Reading]:
-    """The readings that agree with everything that is known."""
-    found = possible_readings(facts, task, len(names) if names else None)
+def _readings(facts: OnnxFacts, hints: Hints, class_count: int | None) -> list[Reading]:
+    """The readings that agree with everything that is known; one of them can be served."""
+    task, family = hints.task, hints.family
+    found = possible_readings(facts, task, class_count)
     if not found:
         raise PackageError(_nothing_fits(facts, task))
     fitting = [reading for reading in found if task in (None, reading.task)]
@@ -112,37 +101,37 @@ def _readings(
         raise PackageError(
             f"{facts.file} is said to do {task}; its outputs are those of {others}: {facts}."
         )
-    supported = [reading for reading in fitting if not reading.refused]
-    if not supported:
-        raise PackageError(_refusal(facts, fitting[0].refused))
+    if not any(reading.served for reading in fitting):
+        raise PackageError(_unsupported(facts, fitting[0].family))
     if family is not None:
-        kept = [reading for reading in supported if family in reading.families]
-        if not kept:
+        served = [reading for reading in fitting if reading.served]
+        fitting = [reading for reading in served if family in reading.families]
+        if not fitting:
             raise PackageError(
                 f"{facts.file} does not look like {family}: its outputs are those of "
-                f"{_named(supported)}: {facts}. Choose one of these with --family."
+                f"{', '.join(_names(served))}: {facts}. Choose one of these with --family."
             )
-        fitting = kept
-    fitting = _agreeing_with(facts.metadata, fitting)
-    if names is None:
+    fitting = _agreeing_with(facts.metadata, fitting, family or facts.metadata.family)
+    if class_count is None:
         return fitting
-    kept = [item for item in fitting if not item.class_counts or len(names) in item.class_counts]
+    kept = [item for item in fitting if class_count in (item.class_counts or [class_count])]
     if not kept:
-        raise PackageError(_wrong_count(facts, fitting, len(names)))
-    if kept[0].refused:
-        raise PackageError(_refusal(facts, kept[0].refused))
+        raise PackageError(_wrong_count(facts, fitting, class_count))
+    if not any(reading.served for reading in kept):
+        raise PackageError(_unsupported(facts, kept[0].family))
     return kept
 
 
-def _agreeing_with(metadata: OnnxMetadata, readings: list[Reading]) -> list[Reading]:
+def _agreeing_with(
+    metadata: OnnxMetadata, readings: list[Reading], family: str | None
+) -> list[Reading]:
     """Drop readings that the metadata speaks against, unless it speaks against all."""
-    end_to_end = metadata.end_to_end and not metadata.nms
+    nms_inside = metadata.nms_inside
     tests: list[tuple[bool, Callable[[Reading], bool]]] = [
-        (metadata.ultralytics, lambda item: not _is_foreign(item)),
-        (bool(metadata.nms), lambda item: item.fused),
-        (metadata.end_to_end is False, lambda item: item.fused or bool(item.class_counts)),
-        (bool(end_to_end), lambda item: not item.fused),
-        (_hinted(metadata) is not None, lambda item: _hinted(metadata) in item.families),
+        (metadata.ultralytics, lambda item: item.family in ANCHOR_FREE),
+        # Layouts that show the number of classes have no such rows.
+        (nms_inside is not None, lambda item: bool(item.class_counts) or item.fused == nms_inside),
+        (family is not None, lambda item: family in item.families),
     ]
     for applies, test in tests:
         kept = [reading for reading in readings if test(reading)]
@@ -150,55 +139,48 @@ def _agreeing_with(metadata: OnnxMetadata, readings: list[Reading]) -> list[Read
     return readings
 
 
-def _is_foreign(reading: Reading) -> bool:
-    return bool(reading.refused) or set(reading.families) <= {*BACKBONES}
+def _unsupported_kind(facts: OnnxFacts) -> str | None:
+    """What the file says that it is, when that cannot be served."""
+    metadata, outputs = facts.metadata, facts.outputs
+    if metadata.family == "rtdetr":
+        return RTDETR
+    if metadata.task == "obb":
+        return "a network for oriented boxes (OBB)"
+    if metadata.task == "depth":
+        return DEPTH
+    if "pred_logits" in outputs or {"logits", "pred_boxes"} <= set(outputs):
+        return "a raw DETR export"
+    shapes = [array.shape for array in outputs.values()]
+    if len(shapes) == 5 and any(len(shape) == 2 and shape[1] == 4 for shape in shapes):
+        return "a YOLACT export"
+    return None
 
 
-def _hinted(metadata: OnnxMetadata) -> str | None:
-    """The family that the metadata names; the shape still decides about its layout."""
-    if metadata.head == "v10Detect":
-        return "yolov10"
-    if metadata.architecture is not None:
-        return family_of(metadata.architecture)
-    # Of the heads that end without NMS, only YOLO26's keeps the plain names.
-    return "yolo26" if metadata.end_to_end else None
-
-
-def _the_one(facts: OnnxFacts, readings: Sequence[Reading], family: str | None) -> Reading:
-    reading = readings[0]
-    alike = reading.alike or family is not None or _chosen(reading, facts.metadata) is not None
-    if len(readings) == 1 and alike:
-        return reading
-    served = list(dict.fromkeys(name for item in readings for name in item.families[:4]))
-    refused = [f"{item.refused} (not supported)" for item in readings if item.refused]
-    tasks = list(dict.fromkeys(item.task for item in readings if not item.refused))
-    advice = "Say which of these it is with --family NAME"
-    if len(tasks) > 1 or refused:
-        advice += f" and --task {' or --task '.join(tasks)}"
-    if any(item.fused for item in readings) and any(not item.fused for item in readings):
-        added = next(item.families[0] for item in readings if item.fused)
-        advice += f"; {added} stands for any that had NMS added by its exporter"
-    raise PackageError(
-        f"{facts.file} can be read as {' or '.join(served + refused)}, and nothing in it decides: "
-        f"{facts}. {advice}."
+def _unsupported(facts: OnnxFacts, kind: str) -> str:
+    return (
+        f"{facts.file} is {kind}, which is not supported: {facts}. "
+        "Supported instead: object-detection with its upright boxes, and rfdetr or yolo26."
     )
 
 
-def _chosen(reading: Reading, metadata: OnnxMetadata) -> str | None:
-    """The family of several that the metadata names, or that alone has such an exporter."""
-    hinted = _hinted(metadata)
-    if hinted in reading.families:
-        return hinted
-    return "yolo26" if reading.task == SEMANTIC and metadata.ultralytics else None
+def _names(readings: Sequence[Reading]) -> list[str]:
+    return list(dict.fromkeys(name for reading in readings for name in reading.families))
 
 
-def _representative(reading: Reading, metadata: OnnxMetadata) -> str:
-    return _chosen(reading, metadata) or reading.families[0]
-
-
-def _named(readings: Sequence[Reading]) -> str:
-    names = dict.fromkeys(name for reading in readings for name in reading.families)
-    return ", ".join(names)
+def _ambiguous(facts: OnnxFacts, readings: Sequence[Reading]) -> str:
+    served = [reading for reading in readings if reading.served]
+    refused = [f"{item.family} (not supported)" for item in readings if not item.served]
+    tasks = list(dict.fromkeys(reading.task for reading in served))
+    advice = "Say which of these it is with --family NAME"
+    if len(tasks) > 1 or refused:
+        advice += f" and --task {' or --task '.join(tasks)}"
+    if len({reading.fused for reading in served}) > 1:
+        added = next(reading.family for reading in served if reading.fused)
+        advice += f"; {added} stands for any that had NMS added by its exporter"
+    return (
+        f"{facts.file} can be read as {' or '.join(_names(served) + refused)}, and nothing in it "
+        f"decides: {facts}. {advice}."
+    )
 
 
 def _wrong_count(facts: OnnxFacts, readings: Sequence[Reading], count: int) -> str:
@@ -221,33 +203,8 @@ def _nothing_fits(facts: OnnxFacts, task: str | None) -> str:
         f"{facts.file} cannot be used: the outputs of no supported family look like this: {facts}. "
         f"Supported families{f' for {task}' if task else ''}: {known}."
     )
-    if task == KEYPOINTS and facts.metadata.keypoint_shape is None:
+    if task == KEYPOINTS and facts.metadata.keypoint_count is None:
         return text + " If it finds keypoints, name its classes with --classes FILE."
     if task is None:
         return text + f" If it finds keypoints, say --task {KEYPOINTS}."
     return text
-
-
-def _refuse_what_says_it_is_another(facts: OnnxFacts) -> None:
-    metadata, outputs = facts.metadata, facts.outputs
-    if metadata.head == "RTDETRDecoder":
-        raise PackageError(_refusal(facts, "an RT-DETR export of Ultralytics"))
-    if metadata.task == "obb" or metadata.head == "OBB":
-        raise PackageError(_refusal(facts, "a network for oriented boxes (OBB)"))
-    if metadata.task in ("depth", "depth-estimation") or metadata.head == "Depth":
-        raise PackageError(_refusal(facts, "a network that measures depth"))
-    if "pred_logits" in outputs or {"logits", "pred_boxes"} <= set(outputs):
-        raise PackageError(_refusal(facts, "a raw DETR export"))
-    shapes = [array.shape for array in outputs.values()]
-    if len(shapes) == 5 and any(len(shape) == 2 and shape[1] == 4 for shape in shapes):
-        raise PackageError(_refusal(facts, "a YOLACT export"))
-    shape = metadata.keypoint_shape
-    if shape is not None and shape[1] != 3:
-        raise PackageError(
-            f"{facts.file} has keypoints of {shape[1]} numbers (kpt_shape {list(shape)}); expected "
-            "3: x, y and visibility. Train it with a kpt_shape of [K, 3]."
-        )
-
-
-def _refusal(facts: OnnxFacts, kind: str) -> str:
-    return f"{facts.file} is {kind}, which is not supported: {facts}. {_INSTEAD}"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from edge_server.errors import PackageError
-from edge_server.models.draft import Draft, copy_file, write_json
-from edge_server.models.families import CLASSIFICATION, RFDETR, SEMANTIC, bare_resize, family_of
-from edge_server.models.fields import Section, read_section
-from edge_server.models.identify import Hints, Identity, identify
+from edge_server.models.families import (
+    CLASSIFICATION,
+    NORMALIZATIONS,
+    RFDETR,
+    SEMANTIC,
+    bare_resize,
+)
+from edge_server.models.fields import read_section
+from edge_server.models.identify import Hints, class_names_of, identify
 from edge_server.models.legacy import ENVIRONMENT, read_legacy
-from edge_server.models.onnx_file import OnnxFacts, declared_size_hw, inspect_onnx
+from edge_server.models.network_input import resize_of
+from edge_server.models.onnx_file import OnnxFacts, inspect_onnx
 from edge_server.models.package import (
     CLASS_NAMES,
     INFERENCE_CONFIG,
@@ -18,8 +25,14 @@ from edge_server.models.package import (
     MODEL_CONFIG,
     NOTES,
     WEIGHTS,
-    read_task_and_family,
+    ModelPackage,
+    check_class_names,
+    read_package,
+    write_json,
+    write_package,
 )
+from edge_server.models.readings import Reading
+from edge_server.vision.preprocess import NetworkInput
 
 _BACKGROUND = "background"
 
@@ -37,12 +50,14 @@ def import_model(source: Path, target: Path, hints: Hints | None = None) -> None
         PackageError: the source is not understood; says what was found and what was expected.
     """
     hints = hints or Hints()
+    if hints.class_names is not None and (source / CLASS_NAMES).is_file():
+        raise PackageError(f"{source / CLASS_NAMES} names the classes; leave out --classes.")
     if source.is_file() and source.suffix.lower() == ".onnx":
-        _read_bare(source, hints).write(target)
+        write_package(_read_bare(source, hints), target)
     elif (source / MODEL_CONFIG).is_file():
         _copy_package(source, target, hints)
     elif (source / ENVIRONMENT).is_file():
-        read_legacy(source, hints).write(target)
+        write_package(read_legacy(source, hints), target)
     else:
         raise PackageError(_not_understood(source))
 
@@ -61,92 +76,80 @@ def _not_understood(source: Path) -> str:
 
 
 def _copy_package(source: Path, target: Path, hints: Hints) -> None:
-    config = read_section(source / MODEL_CONFIG)
-    task, family = read_task_and_family(config)
-    for what, said, hinted in (
-        ("task", task, hints.task),
-        ("family", family, hints.family and family_of(hints.family)),
-    ):
-        if hinted not in (None, said):
-            raise PackageError(f"{MODEL_CONFIG} says that the {what} is {said}, not {hinted}.")
-    if hints.class_names is not None:
-        raise PackageError(f"{source / CLASS_NAMES} names the classes; leave out --classes.")
-    for name in (WEIGHTS, MODEL_CONFIG, INFERENCE_CONFIG, CLASS_NAMES):
-        copy_file(source / name, target / name)
-    if (source / KEYPOINTS_METADATA).is_file():
-        copy_file(source / KEYPOINTS_METADATA, target / KEYPOINTS_METADATA)
-    if family == RFDETR:
-        _correct_size(target, config)
+    """Keep a package as it is, with keys that later versions may read."""
+    for name in (WEIGHTS, MODEL_CONFIG, INFERENCE_CONFIG, CLASS_NAMES, KEYPOINTS_METADATA):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+        elif name != KEYPOINTS_METADATA:
+            raise PackageError(f"{source / name} is missing.")
+    package = read_package(target)
+    hints.joined(MODEL_CONFIG, package.task, package.family)
+    if package.family == RFDETR:
+        _correct_size(package, target)
 
 
-def _correct_size(target: Path, config: Section) -> None:
+def _correct_size(package: ModelPackage, target: Path) -> None:
     """RF-DETR packages may state another size than their network has: the network's counts."""
-    inference = read_section(target / INFERENCE_CONFIG)
-    network = inference.section("network_input")
-    width, height = network.section("training_input_size").size_wh()
-    declared = declared_size_hw(target / WEIGHTS)
-    size = {"height": declared[0] or height, "width": declared[1] or width}
-    if size == {"height": height, "width": width}:
+    stated = package.network_input
+    facts = inspect_onnx(package.weights, (stated.height, stated.width))
+    if (facts.height, facts.width) == (stated.height, stated.width):
         return
-    corrected = {**network.values, "training_input_size": size}
-    write_json(target / INFERENCE_CONFIG, {**inference.values, "network_input": corrected})
+    inference = read_section(target / INFERENCE_CONFIG).values
+    size = {"training_input_size": {"height": facts.height, "width": facts.width}}
+    network = {**inference["network_input"], **size}
+    write_json(target / INFERENCE_CONFIG, {**inference, "network_input": network})
     note = (
-        f"{INFERENCE_CONFIG} says that the network takes {width}x{height}; it takes "
-        f"{size['width']}x{size['height']}, which is used."
+        f"{INFERENCE_CONFIG} says that the network takes {stated.width}x{stated.height}; it takes "
+        f"{facts.width}x{facts.height}, which is used."
     )
-    write_json(target / MODEL_CONFIG, {**config.values, NOTES: [note]})
+    config = read_section(target / MODEL_CONFIG).values
+    write_json(target / MODEL_CONFIG, {**config, NOTES: [note]})
 
 
-def _read_bare(source: Path, hints: Hints) -> Draft:
+def _read_bare(source: Path, hints: Hints) -> ModelPackage:
     facts = inspect_onnx(source)
-    identity = identify(facts, hints)
-    names = identity.class_names
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated and identity.task != CLASSIFICATION:
-        raise PackageError(
-            f"{source.name} names a class {repeated[0]!r} more than once; expected {len(names)} "
-            "names that differ. Give it others with --classes FILE."
-        )
-    if identity.task == SEMANTIC and _BACKGROUND not in {name.lower() for name in names}:
-        # At the end, so that every class keeps its id; pixels below the threshold become it.
-        names = (*names, _BACKGROUND)
-    return Draft(
-        weights=source,
-        task=identity.task,
-        family=identity.family,
-        class_names=names,
-        size_hw=(facts.height, facts.width),
-        resize=bare_resize(identity.task, identity.family),
-        fused=identity.fused,
-        keypoints=_keypoints(facts, identity),
-        notes=_notes(facts, identity),
-    )
-
-
-def _keypoints(facts: OnnxFacts, identity: Identity) -> tuple[tuple[str, ...], ...]:
-    count, named = identity.keypoint_count, facts.metadata.keypoint_names or ()
-    fits = [len(row) for row in named] == [count] * len(identity.class_names)
-    numbers = tuple(str(index) for index in range(count))
-    return named if fits else (numbers,) * len(identity.class_names) if count else ()
-
-
-def _notes(facts: OnnxFacts, identity: Identity) -> list[str]:
-    """What had to be assumed, in sentences."""
+    reading = identify(facts, hints)
+    task, family = reading.task, reading.family
+    names = class_names_of(facts, reading, hints)
     notes = []
-    count = len(identity.class_names)
-    if identity.numbered:
+    if names != (hints.class_names or facts.metadata.class_names):
         notes.append(
-            f"The file names no classes: they are called by their numbers, 0 to {count - 1}. "
+            f"The file names no classes: they are called by their numbers, 0 to {len(names) - 1}. "
             "Give it --classes FILE to name them."
         )
-    if identity.task == SEMANTIC and _BACKGROUND not in map(str.lower, identity.class_names):
-        notes.append(f"No class is the background: class {count} was added for it.")
-    if identity.keypoint_count and facts.metadata.keypoint_names is None:
+    if task == SEMANTIC and _BACKGROUND not in {name.lower() for name in names}:
+        # At the end, so that every class keeps its id; pixels below the threshold become it.
+        notes.append(f"No class is the background: class {len(names)} was added for it.")
+        names = (*names, _BACKGROUND)
+    if reading.keypoint_count and facts.metadata.keypoint_names is None:
         notes.append("The file names no keypoints: they are called by their numbers.")
-    if identity.task == CLASSIFICATION and identity.family.startswith("yolo"):
+    if task == CLASSIFICATION and family.startswith("yolo"):
         notes.append(
             "Ultralytics trains classifiers on the middle of a picture, its shorter side scaled; "
             f"here pictures are stretched to {facts.width}x{facts.height}. Wide pictures may "
             "score differently."
         )
-    return notes
+    check_class_names(names, task, source.name)
+    return ModelPackage(
+        task=task,
+        family=family,
+        class_names=names,
+        network_input=NetworkInput(
+            facts.height,
+            facts.width,
+            normalization=NORMALIZATIONS.get(family),
+            **resize_of(family, bare_resize(task, family)),
+        ),
+        weights=source,
+        fused=reading.fused,
+        keypoints=_keypoints(facts, reading, len(names)),
+        notes=tuple(notes),
+    )
+
+
+def _keypoints(facts: OnnxFacts, reading: Reading, class_count: int) -> tuple[tuple[str, ...], ...]:
+    count, named = reading.keypoint_count, facts.metadata.keypoint_names or ()
+    if count and [len(row) for row in named] == [count] * class_count:
+        return named
+    numbers = tuple(str(index) for index in range(count))
+    return (numbers,) * class_count if count else ()

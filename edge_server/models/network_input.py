@@ -1,7 +1,8 @@
-"""How a package says that pictures become tensors: ``network_input`` and what belongs to it."""
+"""How pictures become tensors: what JSON files of either layout say about it, and back."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, get_args
 
 from edge_server.errors import PackageError
@@ -25,38 +26,68 @@ def read_network_input(inference: Section, family: str) -> NetworkInput:
         PackageError: a value is missing, malformed or asks for what cannot be done.
     """
     network = inference.section("network_input")
-    steps = inference.section("image_pre_processing", required=False)
     width, height = network.section("training_input_size").size_wh()
     if network.values.get("input_channels", 3) != 3:
         raise network.unexpected("input_channels", "3")
-    contrast = steps.enabled("contrast")
+    dataset_size = network.section("dataset_version_resize_dimensions", required=False)
+    resize = (
+        network.choice("resize_mode", _RESIZE_MODES),
+        int(network.number("padding_value", low=0, high=255) or 0),
+    )
     return NetworkInput(
         height=height,
         width=width,
         color_mode=network.choice("color_mode", ("rgb", "bgr")),
         scaling_factor=_scaling_factor(network),
         normalization=_normalization(network),
-        static_crop=_static_crop(steps),
-        grayscale=steps.enabled("grayscale") is not None,
-        contrast=contrast.choice("type", get_args(Contrast)) if contrast else None,
-        **_resize(network, family),
+        **resize_of(family, resize, dataset_size.size_wh() if dataset_size.values else None),
+        **read_steps(inference.section("image_pre_processing", required=False)),
     )
 
 
-def _resize(network: Section, family: str) -> dict[str, Any]:
-    """The fields of ``NetworkInput`` that say how a picture is put in."""
-    mode = network.choice("resize_mode", _RESIZE_MODES)
-    padding = int(network.number("padding_value", low=0, high=255) or 0)
+def write_network_input(given: NetworkInput) -> dict[str, Any]:
+    """The keys of ``inference_config.json`` that ``read_network_input`` reads."""
+    steps: dict[str, Any] = {}
+    if given.static_crop is not None:
+        steps["static-crop"] = {"enabled": True, **asdict(given.static_crop)}
+    if given.grayscale:
+        steps["grayscale"] = {"enabled": True}
+    if given.contrast is not None:
+        steps["contrast"] = {"enabled": True, "type": given.contrast}
+    size = given.dataset_size
+    return {
+        "image_pre_processing": steps,
+        "network_input": {
+            "training_input_size": {"height": given.height, "width": given.width},
+            "dataset_version_resize_dimensions": size and {"width": size[0], "height": size[1]},
+            "dynamic_spatial_size_supported": False,
+            "color_mode": given.color_mode,
+            "resize_mode": given.resize_mode,
+            "padding_value": given.padding_value,
+            "input_channels": 3,
+            "scaling_factor": given.scaling_factor,
+            "normalization": given.normalization,
+        },
+    }
+
+
+def resize_of(
+    family: str, resize: tuple[str, int], dataset_size: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """The fields of ``NetworkInput`` that say how a picture is put in.
+
+    Args:
+        family: the key of its decoder.
+        resize: mode and padding, in the words of ``inference_config.json``.
+        dataset_size: width and height of the dataset's pictures; counts for RF-DETR only.
+    """
+    mode, padding = resize
     if mode == "fit-longer-edge":
-        mode, substitute = fit_longer_edge_of(family)
-        padding = substitute
+        mode, padding = fit_longer_edge_of(family)
     elif mode == "letterbox-reflect-edges":  # the reference does not reflect either
         mode = "letterbox"
     if family != RFDETR:
         return {"resize_mode": mode, "padding_value": padding}
-    dataset_size = None
-    if network.values.get("dataset_version_resize_dimensions") is not None:
-        dataset_size = network.section("dataset_version_resize_dimensions").size_wh()
     if mode == "stretch" or dataset_size is None:
         # Without the size of the dataset the reference stretches, whatever the mode says.
         mode, padding, dataset_size = "stretch", 0, None
@@ -65,6 +96,20 @@ def _resize(network: Section, family: str) -> dict[str, Any]:
         "padding_value": padding,
         "antialias": True,
         "dataset_size": dataset_size,
+    }
+
+
+def read_steps(steps: Section) -> dict[str, Any]:
+    """The fields of ``NetworkInput`` that both layouts call the same.
+
+    Raises:
+        PackageError: a step is malformed.
+    """
+    contrast = steps.enabled("contrast")
+    return {
+        "static_crop": _static_crop(steps),
+        "grayscale": steps.enabled("grayscale") is not None,
+        "contrast": contrast.choice("type", get_args(Contrast)) if contrast else None,
     }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from edge_server.errors import PackageError
+from edge_server.models.families import family_of
 from engines.base import Array, EngineError, TensorSpec
 from engines.device import usable_cpus
 from engines.onnx_cpu import OnnxCpuEngine, open_onnx
@@ -23,6 +25,9 @@ _TASKS = {
     "classify": "classification",
     "semantic": "semantic-segmentation",
 }
+# Last layers that say more than the model's name. Else, of the heads that end without NMS, only
+# YOLO26's keeps the plain names.
+_HEADS = {"v10Detect": "yolov10", "RTDETRDecoder": "rtdetr"}
 _DEFAULT_SIZE = (640, 640)
 _MAX_SIZE = 8192
 
@@ -34,24 +39,21 @@ class OnnxMetadata:
     Attributes:
         task: what the network does, in the API's terms where it has one; None when not said.
         ultralytics: the file was written by Ultralytics' exporter.
-        architecture: a model type such as ``yolo11n-seg``; None when not said.
-        head: Ultralytics' name of the last layer; None when not said.
-        end_to_end: the head needs no NMS; None when not said.
-        nms: NMS was added to the graph; None when not said.
+        family: the shape still decides about its layout; None when not said.
+        nms_inside: rows of boxes come from NMS that was added to the graph, not from a head that
+            needs none; None when not said.
         class_names: None when not said.
-        keypoint_shape: keypoints per object and numbers per keypoint; None when not said.
+        keypoint_count: per object; None when not said.
         keypoint_names: by class id; None when not said.
         imgsz: height and width; None when not said.
     """
 
     task: str | None = None
     ultralytics: bool = False
-    architecture: str | None = None
-    head: str | None = None
-    end_to_end: bool | None = None
-    nms: bool | None = None
+    family: str | None = None
+    nms_inside: bool | None = None
     class_names: tuple[str, ...] | None = None
-    keypoint_shape: tuple[int, int] | None = None
+    keypoint_count: int | None = None
     keypoint_names: tuple[tuple[str, ...], ...] | None = None
     imgsz: tuple[int, int] | None = None
 
@@ -93,28 +95,10 @@ def inspect_onnx(path: Path, default_size_hw: tuple[int, int] | None = None) -> 
         PackageError: the file cannot be opened or run, or does not take one picture tensor.
     """
     try:
-        engine = open_onnx(path, threads=usable_cpus())
-        try:
+        with closing(open_onnx(path, threads=usable_cpus())) as engine:
             return _facts(path, engine, default_size_hw)
-        finally:
-            engine.close()
     except EngineError as error:
         raise PackageError(str(error)) from error
-
-
-def declared_size_hw(path: Path) -> tuple[int | None, int | None]:
-    """Height and width that the picture input declares; None where any size runs.
-
-    Raises:
-        PackageError: the file cannot be opened, or does not take one picture tensor.
-    """
-    try:
-        engine = open_onnx(path, threads=1)
-    except EngineError as error:
-        raise PackageError(str(error)) from error
-    engine.close()
-    spec = _picture_input(path, engine.inputs)
-    return spec.shape[2], spec.shape[3]
 
 
 def _facts(path: Path, engine: OnnxCpuEngine, default: tuple[int, int] | None) -> OnnxFacts:
@@ -128,10 +112,6 @@ def _facts(path: Path, engine: OnnxCpuEngine, default: tuple[int, int] | None) -
         )
     noise = np.random.default_rng(0).random((spec.shape[0] or 1, 3, height, width), np.float32)
     outputs = engine.run({spec.name: noise.astype(spec.dtype)})
-    if any(array.ndim == 0 for array in outputs.values()):
-        raise PackageError(
-            f"{path.name} has an output without dimensions; no such family is known."
-        )
     return OnnxFacts(path.name, spec, height, width, outputs, metadata)
 
 
@@ -159,34 +139,46 @@ def read_metadata(file: str, values: Mapping[str, str]) -> OnnxMetadata:
     Raises:
         PackageError: the class names or keypoints are there but malformed.
     """
-    args = _literal(values.get("args"))
-    shape = _literal(values.get("kpt_shape"))
-    if shape is not None and _pair(shape) is None:
-        raise PackageError(f"{file}: its metadata key 'kpt_shape' is {shape!r}; expected [K, 3].")
-    imgsz = _literal(values.get("imgsz"))
-    nms = args.get("nms") if isinstance(args, dict) else None
     task = values.get("task")
+    end_to_end = {"true": True, "false": False}.get(values.get("end2end", "").lower())
     return OnnxMetadata(
         task=_TASKS.get(task, task) if task else None,
         ultralytics=task in _TASKS or values.get("author") == "Ultralytics",
-        architecture=_architecture(values),
-        head=values.get("head"),
-        end_to_end=_flag(values.get("end2end")),
-        nms=nms if isinstance(nms, bool) else None,
+        family=_family(values) or ("yolo26" if end_to_end else None),
+        nms_inside=_has_nms_added(values) or (None if end_to_end is None else not end_to_end),
         class_names=_class_names(file, values.get("names")),
-        keypoint_shape=_pair(shape),
+        keypoint_count=_keypoint_count(file, values.get("kpt_shape")),
         keypoint_names=_keypoint_names(values.get("kpt_names")),
-        imgsz=_pair([imgsz, imgsz]) or _pair(imgsz),
+        imgsz=_pair(_literal(values.get("imgsz"))),
     )
 
 
-def _architecture(values: Mapping[str, str]) -> str | None:
-    """Ultralytics writes "Ultralytics YOLO11n-seg model trained on coco.yaml"."""
+def _family(values: Mapping[str, str]) -> str | None:
+    """By the last layer; else Ultralytics writes "Ultralytics YOLO11n-seg model trained on ..."."""
+    if values.get("head") in _HEADS:
+        return _HEADS[values["head"]]
     found = re.search(r"\b(YOLO\S+)", values.get("description", ""), re.IGNORECASE)
     if found is None:
         return None
     # ``yolov5nu`` is a YOLOv8 head on a YOLOv5 body.
-    return re.sub(r"^yolov5([nsmlx])6?u(?=$|-)", r"yolov8\1", found.group(1).lower())
+    return family_of(re.sub(r"^yolov5([nsmlx])6?u(?=$|-)", r"yolov8\1", found.group(1).lower()))
+
+
+def _has_nms_added(values: Mapping[str, str]) -> bool:
+    args = _literal(values.get("args"))
+    return isinstance(args, dict) and args.get("nms") is True
+
+
+def _keypoint_count(file: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    shape = _pair(_literal(text))
+    if shape is None or shape[1] != 3:
+        raise PackageError(
+            f"{file}: its metadata key 'kpt_shape' is {text[:200]}; expected [K, 3], for x, y and "
+            "visibility of K keypoints. Train it with such a kpt_shape."
+        )
+    return shape[0]
 
 
 def _class_names(file: str, text: str | None) -> tuple[str, ...] | None:
@@ -223,10 +215,6 @@ def _pair(value: object) -> tuple[int, int] | None:
         if type(first) is int and type(second) is int and min(first, second) > 0:
             return first, second
     return None
-
-
-def _flag(text: str | None) -> bool | None:
-    return {"true": True, "false": False}.get((text or "").lower())
 
 
 def _literal(text: str | None) -> object:

@@ -1,15 +1,17 @@
-"""A model package: the folder format in which every installed model is kept, and its reader.
+"""A model package: the folder format in which every installed model is kept, read and written.
 
 The format is the one that Roboflow's ``inference-models`` uses: ``weights.onnx``,
 ``model_config.json``, ``inference_config.json``, ``class_names.txt`` and, for keypoints,
 ``keypoints_metadata.json``. Weights that arrive in another form are converted to it once, by
-``models.importing``.
+``models.importing``. This file and ``network_input.py`` are the only ones that know its keys.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_server.errors import PackageError
@@ -19,11 +21,12 @@ from edge_server.models.families import (
     MULTI_LABEL,
     RFDETR,
     SEMANTIC,
-    check_family,
-    check_task,
+    families,
+    family_of,
+    tasks,
 )
-from edge_server.models.fields import Section, is_finite, read_json, read_section
-from edge_server.models.network_input import read_network_input
+from edge_server.models.fields import Section, read_json, read_section
+from edge_server.models.network_input import read_network_input, write_network_input
 from edge_server.vision.params import Thresholds
 from edge_server.vision.preprocess import NetworkInput
 
@@ -36,7 +39,7 @@ KEYPOINTS_METADATA = "keypoints_metadata.json"
 NOTES = "edge_server_notes"
 
 # What follows the last layer, inside the graph or outside, by task; for all others it is NMS.
-POST_PROCESSING = {
+_POST_PROCESSING = {
     CLASSIFICATION: ("softmax",),
     MULTI_LABEL: ("sigmoid",),
     SEMANTIC: ("softmax", "sigmoid"),
@@ -52,35 +55,35 @@ class ModelPackage:
     """Everything known about a model before its weights are opened.
 
     Attributes:
-        model_id: the id under which it is installed.
         task: ``object-detection`` and so on, as the API names tasks.
         family: the kind of head, the key of its decoder: ``yolov8``.
         class_names: by class id, without ``removed_columns``.
         network_input: how pictures become tensors.
+        weights: the ONNX file.
         thresholds: what the package recommends.
         max_batch_size: most pictures per pass when the network's batch is dynamic.
-        weights: the ONNX file.
         fused: the graph itself ends in NMS, softmax or sigmoid.
         removed_columns: class columns of the network that are no class, in rising order.
         keypoints: names of the keypoints by class id; empty for other tasks.
         notes: sentences for whoever added the model, such as what had to be assumed.
+        model_id: the id under which it is installed; empty while it is not.
     """
 
-    model_id: str
     task: str
     family: str
     class_names: tuple[str, ...]
     network_input: NetworkInput
-    thresholds: Thresholds
-    max_batch_size: int
     weights: Path
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    max_batch_size: int = _DEFAULT_MAX_BATCH
     fused: bool = False
     removed_columns: tuple[int, ...] = ()
     keypoints: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
+    model_id: str = ""
 
 
-def read_package(folder: Path, model_id: str) -> ModelPackage:
+def read_package(folder: Path, model_id: str = "") -> ModelPackage:
     """Read the package in ``folder``.
 
     Raises:
@@ -92,11 +95,16 @@ def read_package(folder: Path, model_id: str) -> ModelPackage:
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise PackageError(f"{weights} is missing.")
-    task, family = read_task_and_family(config)
+    if config.values.get("backend_type", "onnx") != "onnx":
+        raise config.unexpected("backend_type", "'onnx': only such weights can be served")
+    task = config.choice("task_type", tasks())
+    family = family_of(str(config.values.get("model_architecture")))
+    if family not in families(task):
+        raise config.unexpected("model_architecture", f"one of {', '.join(families(task))}")
     columns = read_class_names(folder / CLASS_NAMES)
     removed = _removed_columns(inference, columns, family)
     class_names = tuple(name for index, name in enumerate(columns) if index not in removed)
-    _check_class_names(class_names, task)
+    check_class_names(class_names, task, CLASS_NAMES)
     metadata = folder / KEYPOINTS_METADATA
     return ModelPackage(
         model_id=model_id,
@@ -110,23 +118,48 @@ def read_package(folder: Path, model_id: str) -> ModelPackage:
         fused=_fused(inference, task),
         removed_columns=removed,
         keypoints=read_keypoints(metadata, len(class_names)) if task == KEYPOINTS else (),
-        notes=_notes(config),
+        notes=tuple(str(note) for note in config.values.get(NOTES) or ()),
     )
 
 
-def read_task_and_family(config: Section) -> tuple[str, str]:
-    """What ``model_config.json`` says that the model is.
-
-    Raises:
-        PackageError: it cannot be served.
-    """
-    if config.values.get("backend_type", "onnx") != "onnx":
-        raise config.unexpected("backend_type", "'onnx': only such weights can be served")
-    task, architecture = (config.text(key) for key in ("task_type", "model_architecture"))
-    try:
-        return check_task(task), check_family(architecture, task)
-    except PackageError as error:
-        raise PackageError(f"{config.file}: {error}") from error
+def write_package(package: ModelPackage, folder: Path) -> None:
+    """Fill the empty ``folder`` with what ``read_package`` reads as ``package``."""
+    shutil.copyfile(package.weights, folder / WEIGHTS)
+    columns = list(package.class_names)
+    removed = {column: f"no_class_{column}" for column in package.removed_columns}
+    for column, name in removed.items():
+        columns.insert(column, name)
+    names = "".join(f"{name}\n" for name in columns)
+    (folder / CLASS_NAMES).write_text(names, encoding="utf-8")
+    config = {
+        "model_architecture": package.family,
+        "task_type": package.task,
+        "backend_type": "onnx",
+        "recommended_parameters": {
+            "confidence": package.thresholds.confidence,
+            "perClassConfidence": package.thresholds.per_class,
+        },
+        NOTES: package.notes,
+    }
+    write_json(folder / MODEL_CONFIG, config)
+    inference = {
+        **write_network_input(package.network_input),
+        "forward_pass": {"max_dynamic_batch_size": package.max_batch_size},
+        "post_processing": {
+            "type": _POST_PROCESSING.get(package.task, ("nms",))[0],
+            "fused": package.fused,
+        },
+        "class_names_operations": [
+            {"type": "class_name_removal", "class_name": name} for name in removed.values()
+        ],
+    }
+    write_json(folder / INFERENCE_CONFIG, inference)
+    keypoints = [
+        {"object_class_id": class_id, "keypoints": dict(enumerate(names)), "edges": []}
+        for class_id, names in enumerate(package.keypoints)
+    ]
+    if keypoints:
+        write_json(folder / KEYPOINTS_METADATA, keypoints)
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
@@ -163,11 +196,7 @@ def read_keypoints(path: Path, class_count: int) -> tuple[tuple[str, ...], ...]:
     entries = Section(path.name, {"": read_json(path)}).objects("")
     by_class: dict[object, tuple[str, ...]] = {}
     for entry in entries:
-        named = entry.section("keypoints")
-        names = tuple(named.values.get(str(index)) for index in range(len(named.values)))
-        if not all(isinstance(name, str) and name for name in names):
-            raise entry.unexpected("keypoints", "names under '0', '1', '2' without a gap")
-        by_class[entry.values.get("object_class_id")] = tuple(str(name) for name in names)
+        by_class[entry.values.get("object_class_id")] = entry.numbered("keypoints")
     if set(by_class) != set(range(class_count)) or len(entries) != class_count:
         found = [entry.values.get("object_class_id") for entry in entries]
         raise PackageError(
@@ -179,11 +208,16 @@ def read_keypoints(path: Path, class_count: int) -> tuple[tuple[str, ...], ...]:
     return tuple(by_class[index] for index in range(class_count))
 
 
+def write_json(path: Path, value: object) -> None:
+    """Write ``value`` for people to read."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
 def _removed_columns(inference: Section, columns: Sequence[str], family: str) -> tuple[int, ...]:
     removed = []
     for operation in inference.objects("class_names_operations"):
         operation.choice("type", ("class_name_removal",))
-        name = operation.text("class_name")
+        name = operation.values.get("class_name")
         if family != RFDETR:
             raise inference.unexpected("class_names_operations", f"none for {family}")
         if name not in columns:
@@ -192,26 +226,32 @@ def _removed_columns(inference: Section, columns: Sequence[str], family: str) ->
     return tuple(sorted(set(removed)))
 
 
-def _check_class_names(names: Sequence[str], task: str) -> None:
+def check_class_names(names: Sequence[str], task: str, file: str) -> None:
+    """Refuse names that answers could not be given with; ``file`` is where they come from.
+
+    Raises:
+        PackageError: a name stands there twice, there are none or too many, or the background
+            is missing.
+    """
     repeated = sorted({name for name in names if names.count(name) > 1})
     # One thousand ImageNet classes name two kinds of crane; such answers carry ids beside names.
     if repeated and task != CLASSIFICATION:
         raise PackageError(
-            f"{CLASS_NAMES}: {', '.join(map(repr, repeated[:5]))} stands there more than once; "
-            f"expected a name of its own for each of the {len(names)} classes."
+            f"{file} names a class {repeated[0]!r} more than once; expected {len(names)} names "
+            f"that differ. Change them in {CLASS_NAMES}, or for an .onnx file with --classes FILE."
         )
     if not names:
-        raise PackageError(f"{CLASS_NAMES}: no class is left after class_names_operations.")
+        raise PackageError(f"{file}: no class is left after class_names_operations.")
     if task != SEMANTIC:
         return
     if "background" not in {name.lower() for name in names}:
         raise PackageError(
-            f"{CLASS_NAMES} names {', '.join(names[:8])}; expected 'background' among the classes "
+            f"{file} names {', '.join(names[:8])}; expected 'background' among the classes "
             f"of {SEMANTIC}."
         )
     if len(names) > _MAX_SEMANTIC_CLASSES:
         raise PackageError(
-            f"{CLASS_NAMES} names {len(names)} classes; expected at most {_MAX_SEMANTIC_CLASSES} "
+            f"{file} names {len(names)} classes; expected at most {_MAX_SEMANTIC_CLASSES} "
             f"for {SEMANTIC}."
         )
 
@@ -223,7 +263,7 @@ def _fused(inference: Section, task: str) -> bool:
     ):
         return False
     post = inference.section("post_processing")
-    post.choice("type", POST_PROCESSING.get(task, ("nms",)))
+    post.choice("type", _POST_PROCESSING.get(task, ("nms",)))
     return post.flag("fused")
 
 
@@ -233,17 +273,11 @@ def _thresholds(config: Section) -> Thresholds:
     if key not in recommended.values:
         key = "per_class_confidence"
     per_class = recommended.section(key, required=False)
-    bad = next((name for name, value in per_class.values.items() if not _is_share(value)), None)
-    if bad is not None:
-        raise per_class.unexpected(bad, "a number from 0 to 1")
+    limits = {name: per_class.number(name, low=0, high=1) for name in per_class.values}
     return Thresholds(
         confidence=recommended.number("confidence", low=0, high=1),
-        per_class={name: float(value) for name, value in per_class.values.items()},
+        per_class={name: limit for name, limit in limits.items() if limit is not None},
     )
-
-
-def _is_share(value: object) -> bool:
-    return is_finite(value) and 0 <= value <= 1  # type: ignore[operator] # a number by now
 
 
 def _max_batch_size(inference: Section) -> int:
@@ -253,10 +287,3 @@ def _max_batch_size(inference: Section) -> int:
         or forward.count("max_dynamic_batch_size")
         or _DEFAULT_MAX_BATCH
     )
-
-
-def _notes(config: Section) -> tuple[str, ...]:
-    notes = config.values.get(NOTES, [])
-    if not isinstance(notes, list):
-        raise config.unexpected(NOTES, "a list of texts")
-    return tuple(str(note) for note in notes)

@@ -168,7 +168,7 @@ def normalised_pair(classes=4, queries=CELLS):
         pytest.param(
             {"output0": rows(1, CELLS, CELLS)},
             {},
-            "yolov8 or yolov9 or yolov11 or yolov12 or YOLOX (not supported)",
+            "yolov8 or yolov9 or yolov11 or yolov12 or yolov10 or yolo26 or YOLOX (not supported)",
             "--task object-detection",
             id="as many rows as columns",
         ),
@@ -428,7 +428,7 @@ def test_a_network_that_wants_the_size_of_the_picture_is_named(tmp_path, target)
             {"output0": rows(1, 9, CELLS)},
             {**POSE, "kpt_shape": "[2, 2]"},
             {},
-            r"keypoints of 2 numbers \(kpt_shape \[2, 2\]\); expected 3",
+            r"'kpt_shape' is \[2, 2\]; expected \[K, 3\], for x, y and visibility.*Train it with",
             id="keypoints without visibility",
         ),
         pytest.param(

@@ -202,8 +202,8 @@ def test_a_package_that_asks_for_what_cannot_be_done_is_refused(
     ("key", "value", "message"),
     [
         ("backend_type", "trt", "backend_type is 'trt'; expected 'onnx'"),
-        ("model_architecture", "yolact", "'yolact' is not supported for object-detection; supp"),
-        ("task_type", "depth-estimation", "depth-estimation"),
+        ("model_architecture", "yolact", "'yolact'; expected one of yolov5, yolov8"),
+        ("task_type", "depth-estimation", "'depth-estimation'; expected one of object-detection"),
         ("recommended_parameters", {"confidence": "high"}, "recommended_parameters"),
     ],
 )
@@ -304,8 +304,8 @@ def test_legacy_weights_are_looked_for_by_their_names(tmp_path, target):
 @pytest.mark.parametrize(
     ("hints", "message"),
     [
-        ({"task": "classification"}, "says that the task is object-detection, not classification"),
-        ({"family": "yolov5"}, "says that the family is yolov8, not yolov5"),
+        ({"task": "classification"}, "says that its task is object-detection, not classification"),
+        ({"family": "yolov5"}, "says that its family is yolov8, not yolov5"),
         ({"classes": COLOURS}, r"class_names\.txt names the classes.*leave out --classes"),
     ],
 )
@@ -323,8 +323,11 @@ def test_the_size_of_the_network_wins_for_rfdetr(tmp_path, target):
     size = {"height": 560, "width": 560}
     network_input = {**inference["network_input"], "training_input_size": size}
     rewritten(folder, "inference_config.json", network_input=network_input)
+    rewritten(folder, "model_config.json", model_features={"resolution": 96})
     package = imported(folder, target)
     assert (package.network_input.height, package.network_input.width) == (96, 96)
+    kept = json.loads((target / "model_config.json").read_text())["model_features"]
+    assert kept == {"resolution": 96}
     assert package.notes == (
         "inference_config.json says that the network takes 560x560; it takes 96x96, which is used.",
     )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from edge_server.errors import PackageError
 from edge_server.models.families import family_of
-from edge_server.models.package import read_package
+from edge_server.models.package import read_package, write_package
+from edge_server.vision.params import Thresholds
+from edge_server.vision.preprocess import StaticCrop
 from tests.networks import BY_NAME, COLOURS, RFDETR_BACKGROUND_FIRST, save_package
 
 YOLO = BY_NAME["yolov8-raw"]
@@ -149,6 +152,34 @@ def test_keypoints_may_differ_by_class(tmp_path):
     assert read_package(folder, "x/1").keypoints == (("nose", "tail"), (), ("tip",))
 
 
+@pytest.mark.parametrize("name", BY_NAME)
+def test_what_is_written_is_read_again(tmp_path, name):
+    (tmp_path / "again").mkdir()
+    package = replace(
+        read_package(package_of(tmp_path, BY_NAME[name])),
+        thresholds=Thresholds(0.3, {"red": 0.7}),
+        max_batch_size=4,
+        notes=("One.", "Two."),
+    )
+    steps = {"static_crop": StaticCrop(1, 99, 2, 98), "grayscale": True}
+    steps["contrast"] = "Contrast Stretching"
+    dataset_size = (80, 48) if package.family == "rfdetr" else None
+    network_input = replace(
+        package.network_input,
+        resize_mode="letterbox",
+        padding_value=114,
+        dataset_size=dataset_size,
+        **steps,
+    )
+    package = replace(package, network_input=network_input)
+    if package.removed_columns:
+        package = replace(package, removed_columns=(0, 2))
+    write_package(package, tmp_path / "again")
+    again = read_package(tmp_path / "again")
+    assert replace(again, weights=package.weights) == package
+    assert again.weights.read_bytes() == package.weights.read_bytes()
+
+
 INFERENCE, CONFIG = "inference_config.json", "model_config.json"
 NAN, HUGE = float("nan"), float("inf")
 
@@ -156,10 +187,11 @@ NAN, HUGE = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("network", "file", "path", "value", "message"),
     [
-        (YOLO, CONFIG, ["task_type"], "depth-estimation", "Task 'depth-estimation' is not suppo"),
-        (YOLO, CONFIG, ["task_type"], None, "task_type is None; expected a text"),
-        (YOLO, CONFIG, ["model_architecture"], "yolact", "'yolact' is not supported for object"),
-        (RFDETR, CONFIG, ["task_type"], "keypoint-detection", "supported are yolov8, yolov11"),
+        (YOLO, CONFIG, ["task_type"], "depth-estimation", "'depth-estimation'; expected one of o"),
+        (YOLO, CONFIG, ["task_type"], None, "task_type is None; expected one of obj"),
+        (YOLO, CONFIG, ["model_architecture"], "yolact", "'yolact'; expected one of yolov5, yolo"),
+        (RFDETR, CONFIG, ["task_type"], "keypoint-detection",
+         "model_architecture is 'rfdetr'; expected one of yolov8, yolov11, yolo26"),
         (YOLO, CONFIG, ["recommended_parameters"], {"confidence": NAN}, "confidence is nan; exp"),
         (YOLO, CONFIG, ["recommended_parameters"], {"confidence": 40}, "40; expected a number fr"),
         (YOLO, CONFIG, ["recommended_parameters"], {"perClassConfidence": {"red": "x"}},
@@ -206,7 +238,7 @@ def test_a_value_that_cannot_be_is_refused(tmp_path, network, file, path, value,
     [
         (YOLO, "red\n\nblue\n", r"class_names\.txt: line 2 of 3 is empty"),
         (YOLO, " \n", r"class_names\.txt is empty; expected one class name per line"),
-        (YOLO, "red\ngreen\nred\n", "'red' stands there more than once; expected a name of its"),
+        (YOLO, "red\ngreen\nred\n", "a class 'red' more than once; expected 3 names that"),
         (SEMANTIC, "red\ngreen\n", "names red, green; expected 'background' among the classes"),
         (SEMANTIC, "background\n" + "".join(f"{i}\n" for i in range(256)), "257 classes; exp"),
     ],
