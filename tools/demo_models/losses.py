@@ -81,7 +81,7 @@ def detection_loss(model: Detector, batch: Batch) -> Tensor:
     if model.masks:
         per_cell = per_cell + 2.0 * _mask_loss(found, batch, owner, matched)
     if model.points:
-        per_cell = per_cell + 2.0 * _point_loss(found, batch, owner, matched)
+        per_cell = per_cell + 3.0 * _point_loss(found, batch, owner, matched)
     return class_loss + (per_cell * weight_of).sum() / total
 
 

@@ -37,7 +37,8 @@ def train(
     model = task.build()
     if start is not None:
         pictures = collate(samples[: 4 * BATCH], task.normalised).pictures
-        print(f"{load_convolutions(model, start, pictures)} convolutions from {start}", flush=True)
+        loaded = load_convolutions(model, start, pictures, task.normalised)
+        print(f"{loaded} convolutions from {start}", flush=True)
     average = copy.deepcopy(model).eval()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.02)
     rate = RATE if start is None else RATE / 2
@@ -46,11 +47,11 @@ def train(
     for epoch in range(epochs):
         began, total = time.monotonic(), 0.0
         order = rng.permutation(len(samples))
-        for start in range(0, len(order) - BATCH + 1, BATCH):
+        for first in range(0, len(order) - BATCH + 1, BATCH):
             warm = min(1.0, (step + 1) / 200)
             for group in optimizer.param_groups:
                 group["lr"] = rate * warm * _cosine(step / steps)
-            scenes = [vary(rng, samples[i], task.variation) for i in order[start : start + BATCH]]
+            scenes = [vary(rng, samples[i], task.variation) for i in order[first : first + BATCH]]
             loss = task.loss(model, collate(scenes, task.normalised))
             optimizer.zero_grad()
             loss.backward()

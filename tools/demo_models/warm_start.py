@@ -9,13 +9,21 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from tools.demo_models.samples import IMAGENET_MEAN, IMAGENET_STD
+
 
 @torch.no_grad()
-def load_convolutions(model: nn.Module, path: Path, pictures: Tensor) -> int:
+def load_convolutions(model: nn.Module, path: Path, pictures: Tensor, normalised: bool) -> int:
     """Give ``model`` the convolutions of an ONNX file, as far as their shapes agree.
 
     Export has folded every batch normalisation into the convolution before it. Here it is set to
     what it does to ``pictures`` (B, 3, S, S), so that both together do the same again.
+
+    Args:
+        model: its first convolutions must come in the same order as in the file.
+        path: of a network that was trained on pictures from 0 to 1.
+        pictures: from the training.
+        normalised: ``pictures`` are, by mean and deviation of ImageNet.
 
     Returns:
         how many convolutions were found.
@@ -33,6 +41,10 @@ def load_convolutions(model: nn.Module, path: Path, pictures: Tensor) -> int:
     def before_convolution(layer: nn.Conv2d, inputs: tuple[Tensor]) -> None:
         names = next(stored).input
         weight, bias = (torch.from_numpy(arrays[name].copy()) for name in names[1:3])
+        if normalised and layer.in_channels == 3:
+            mean, deviation = (torch.tensor(v) for v in (IMAGENET_MEAN, IMAGENET_STD))
+            bias = bias + (weight.sum((2, 3)) * mean).sum(1)
+            weight = weight * deviation[:, None, None]
         pending.clear()
         if weight.shape != layer.weight.shape:
             return

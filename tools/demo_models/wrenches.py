@@ -97,7 +97,7 @@ def render_wrenches(rng: Rng, width: int, height: int, supersample: int = 2) -> 
         stamp(rng, canvas, shape, (centre[0], centre[1]), radius, light)
     boxes, points, axes = [], [], []
     for _ in range(rng.integers(1, 4)):
-        radius = rng.uniform(0.2, 0.46) * size.min()
+        radius = rng.uniform(0.27, 0.46) * size.min()
         placed = _place(rng, size, radius, axes)
         wrench = _draw_wrench(rng)
         if placed is None:
@@ -124,13 +124,13 @@ def render_wrenches(rng: Rng, width: int, height: int, supersample: int = 2) -> 
 
 
 def _draw_wrench(rng: Rng) -> _Wrench:
-    jaw_radius = rng.uniform(0.17, 0.24)
+    jaw_radius = rng.uniform(0.2, 0.26)
     return _Wrench(
         jaw_radius=jaw_radius,
         jaw_angle=rng.choice([-1, 0, 1]) * rng.uniform(0.2, 0.35),
         opening=jaw_radius * rng.uniform(0.38, 0.52),
         ring_radius=jaw_radius * rng.uniform(0.7, 0.9),
-        handle=rng.uniform(0.065, 0.095),
+        handle=rng.uniform(0.075, 0.105),
         recess=rng.choice([0.0, 0.35]),
     )
 
@@ -144,7 +144,7 @@ def _axis(centre: Float, turn: float, radius: float) -> Float:
 def _place(rng: Rng, size: Float, radius: float, axes: list[Float]) -> tuple[Float, float] | None:
     """A centre and an angle at which a wrench touches no other, or None."""
     for _ in range(20):
-        centre, turn = rng.uniform(0.2, 0.8, 2) * size, rng.uniform(0, 2 * np.pi)
+        centre, turn = rng.uniform(0.28, 0.72, 2) * size, rng.uniform(0, 2 * np.pi)
         mine = _axis(centre, turn, radius)
         gaps = [np.hypot(*(mine[:, None] - other[None]).T).min() for other in axes]
         if min(gaps, default=np.inf) > 0.5 * radius:
