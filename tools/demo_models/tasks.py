@@ -132,7 +132,7 @@ TASKS = {
         loss=detection_loss,
         exported=ExportedDetector,
         scenes=1600,
-        epochs=28,
+        epochs=32,
         variation=Variation(flipped_points=wrenches.MIRRORED),
         metadata={"kpt_shape": f"[{len(wrenches.POINTS)}, 3]"},
     ),
