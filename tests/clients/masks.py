@@ -30,8 +30,9 @@ def main(server: str, mode: str, model: str, file: str) -> None:
             "drawn": _changed(picture, drawn),
             "outlined": _changed(picture, outlined),
         }
-    same = [_iou(*pair) for pair in zip(masks["polygon"], masks["rle"], strict=True)]
-    print(json.dumps({**report, "same": same}))
+    pairs = zip(masks["polygon"], masks["rle"], strict=True)
+    covered = [float((polygon & rle).sum() / rle.sum()) for polygon, rle in pairs]
+    print(json.dumps({**report, "covered": covered}))
 
 
 def _inside(detections: sv.Detections) -> list[float]:
@@ -43,10 +44,6 @@ def _inside(detections: sv.Detections) -> list[float]:
         inside &= (rows >= top - 2) & (rows <= bottom + 2)
         shares.append(float(inside.mean()))
     return shares
-
-
-def _iou(first: np.ndarray, second: np.ndarray) -> float:
-    return float((first & second).sum() / (first | second).sum())
 
 
 def _changed(before: np.ndarray, after: np.ndarray) -> int:
