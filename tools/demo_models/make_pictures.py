@@ -21,7 +21,7 @@ EXAMPLE_SEEDS = (7_000_028, 7_000_059, 7_000_039)  # chosen by eye: busy, differ
 # One example of each other model: file, renderer and seed, chosen by eye too.
 EXAMPLES = {
     "demo-parts-seg": ("parts.jpg", render_scene, 7_000_004),
-    "demo-wrenches": ("wrenches.jpg", wrenches.render_wrenches, 7_000_000),
+    "demo-wrenches": ("wrenches.jpg", wrenches.render_wrenches, 7_000_043),
     "demo-surfaces": ("surface.jpg", surfaces.render_surface, 7_000_010),
     "demo-trays": ("tray.jpg", trays.render_tray, 7_000_011),
     "demo-corrosion": ("panel.jpg", corrosion.render_panel, 7_000_007),

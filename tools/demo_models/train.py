@@ -11,6 +11,7 @@ import math
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,7 +41,7 @@ def train(
         loaded = load_convolutions(model, start, pictures, task.normalised)
         print(f"{loaded} convolutions from {start}", flush=True)
     average = copy.deepcopy(model).eval()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.02)
+    optimizer = torch.optim.AdamW(_groups(model), lr=RATE)
     rate = RATE if start is None else RATE / 2
     steps = epochs * (len(samples) // BATCH)
     step = 0
@@ -66,6 +67,16 @@ def train(
             flush=True,
         )
     return average
+
+
+def _groups(model: nn.Module) -> list[dict[str, Any]]:
+    """Decay the weights of all layers but the last: decay draws keypoints towards the middle."""
+    heads = [p for name, p in model.named_parameters() if "head" in name]
+    others = [p for name, p in model.named_parameters() if "head" not in name]
+    return [
+        {"params": heads, "weight_decay": 0.0},
+        {"params": others, "weight_decay": 0.02},
+    ]
 
 
 def _cosine(progress: float) -> float:

@@ -59,7 +59,7 @@ class _Wrench:
         along = np.minimum(u - self.ring, self.jaw - u)
         beam = np.minimum(half - np.abs(v), along)
         beam = np.where((r < hole) | (slot > 0), -1, beam)
-        groove = step(np.minimum(0.6 * half - np.abs(v), along - 0.25), 0.02) * self.recess
+        groove = step(np.minimum(0.6 * half - np.abs(v), along - 0.2), 0.02) * self.recess
         height = np.maximum(
             0.11 * step(np.maximum(jaw, ring), 0.03), 0.09 * step(beam, 0.05) * (1 - groove)
         )
@@ -124,13 +124,13 @@ def render_wrenches(rng: Rng, width: int, height: int, supersample: int = 2) -> 
 
 
 def _draw_wrench(rng: Rng) -> _Wrench:
-    jaw_radius = rng.uniform(0.2, 0.26)
+    jaw_radius = rng.uniform(0.28, 0.36)
     return _Wrench(
         jaw_radius=jaw_radius,
         jaw_angle=rng.choice([-1, 0, 1]) * rng.uniform(0.2, 0.35),
         opening=jaw_radius * rng.uniform(0.38, 0.52),
-        ring_radius=jaw_radius * rng.uniform(0.7, 0.9),
-        handle=rng.uniform(0.075, 0.105),
+        ring_radius=jaw_radius * rng.uniform(0.75, 0.95),
+        handle=rng.uniform(0.11, 0.15),
         recess=rng.choice([0.0, 0.35]),
     )
 
