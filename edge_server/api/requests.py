@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from edge_server.api.fields import Fields, FieldsError, Place
 from edge_server.api.responses import Drawing
@@ -56,13 +57,8 @@ def json_request(fields: Fields) -> InferRequest:
         iou_threshold=fields.number("iou_threshold", DEFAULT_IOU_THRESHOLD),
         class_agnostic_nms=fields.boolean("class_agnostic_nms", False),
         class_filter=fields.texts("class_filter"),
-        max_detections=max(0, fields.integer("max_detections", DEFAULT_MAX_DETECTIONS)),
-        keypoint_confidence=fields.number("keypoint_confidence", None),
         rle_masks=mask_format == "rle",
-        mask_resolution=_mask_resolution(fields),
-        disable_static_crop=fields.boolean("disable_preproc_static_crop", False),
-        disable_contrast=fields.boolean("disable_preproc_contrast", False),
-        disable_grayscale=fields.boolean("disable_preproc_grayscale", False),
+        **_common_params(fields),
     )
     drawing = Drawing(
         labels=fields.boolean("visualization_labels", False),
@@ -92,13 +88,8 @@ def legacy_request(query: Fields, model_id: str, *, draw: bool) -> InferRequest:
     params = InferParams(
         confidence=confidence,
         iou_threshold=_fraction(query.number("overlap", DEFAULT_IOU_THRESHOLD)),
-        max_detections=max(0, query.integer("max_detections", DEFAULT_MAX_DETECTIONS)),
-        keypoint_confidence=query.number("keypoint_confidence", None),
         rle_masks=mask_format == "rle",
-        mask_resolution=_mask_resolution(query),
-        disable_static_crop=query.boolean("disable_preproc_static_crop", False),
-        disable_contrast=query.boolean("disable_preproc_contrast", False),
-        disable_grayscale=query.boolean("disable_preproc_grayscale", False),
+        **_common_params(query),
     )
     drawing = Drawing(labels=query.boolean("labels", False), stroke=query.integer("stroke", 1))
     return InferRequest(
@@ -136,6 +127,18 @@ def check_task(request: InferRequest, task: str) -> None:
                 for name, message in details
             ]
         )
+
+
+def _common_params(fields: Fields) -> dict[str, Any]:
+    """The fields of ``InferParams`` that both routes call the same and read alike."""
+    return {
+        "max_detections": max(0, fields.integer("max_detections", DEFAULT_MAX_DETECTIONS)),
+        "keypoint_confidence": fields.number("keypoint_confidence", None),
+        "mask_resolution": _mask_resolution(fields),
+        "disable_static_crop": fields.boolean("disable_preproc_static_crop", False),
+        "disable_contrast": fields.boolean("disable_preproc_contrast", False),
+        "disable_grayscale": fields.boolean("disable_preproc_grayscale", False),
+    }
 
 
 def _mask_resolution(fields: Fields) -> float | None:

@@ -33,8 +33,7 @@ from edge_server.models.package import (
 )
 from edge_server.models.readings import Reading
 from edge_server.vision.preprocess import NetworkInput
-
-_BACKGROUND = "background"
+from edge_server.vision.semantic import BACKGROUND
 
 
 def import_model(source: Path, target: Path, hints: Hints | None = None) -> None:
@@ -117,10 +116,10 @@ def _read_bare(source: Path, hints: Hints) -> ModelPackage:
             f"The file names no classes: they are called by their numbers, 0 to {len(names) - 1}. "
             "Give it --classes FILE to name them."
         )
-    if task == SEMANTIC and _BACKGROUND not in {name.lower() for name in names}:
+    if task == SEMANTIC and BACKGROUND not in {name.lower() for name in names}:
         # At the end, so that every class keeps its id; pixels below the threshold become it.
         notes.append(f"No class is the background: class {len(names)} was added for it.")
-        names = (*names, _BACKGROUND)
+        names = (*names, BACKGROUND)
     if reading.keypoint_count and facts.metadata.keypoint_names is None:
         notes.append("The file names no keypoints: they are called by their numbers.")
     if task == CLASSIFICATION and family.startswith("yolo"):

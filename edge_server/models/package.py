@@ -29,6 +29,7 @@ from edge_server.models.fields import Section, read_json, read_section
 from edge_server.models.network_input import read_network_input, write_network_input
 from edge_server.vision.params import Thresholds
 from edge_server.vision.preprocess import NetworkInput
+from edge_server.vision.semantic import BACKGROUND
 
 WEIGHTS = "weights.onnx"
 MODEL_CONFIG = "model_config.json"
@@ -118,7 +119,7 @@ def read_package(folder: Path, model_id: str = "") -> ModelPackage:
         fused=_fused(inference, task),
         removed_columns=removed,
         keypoints=read_keypoints(metadata, len(class_names)) if task == KEYPOINTS else (),
-        notes=tuple(str(note) for note in config.values.get(NOTES) or ()),
+        notes=_notes(config),
     )
 
 
@@ -244,9 +245,9 @@ def check_class_names(names: Sequence[str], task: str, file: str) -> None:
         raise PackageError(f"{file}: no class is left after class_names_operations.")
     if task != SEMANTIC:
         return
-    if "background" not in {name.lower() for name in names}:
+    if BACKGROUND not in {name.lower() for name in names}:
         raise PackageError(
-            f"{file} names {', '.join(names[:8])}; expected 'background' among the classes "
+            f"{file} names {', '.join(names[:8])}; expected {BACKGROUND!r} among the classes "
             f"of {SEMANTIC}."
         )
     if len(names) > _MAX_SEMANTIC_CLASSES:
@@ -278,6 +279,11 @@ def _thresholds(config: Section) -> Thresholds:
         confidence=recommended.number("confidence", low=0, high=1),
         per_class={name: limit for name, limit in limits.items() if limit is not None},
     )
+
+
+def _notes(config: Section) -> tuple[str, ...]:
+    notes = config.values.get(NOTES)
+    return tuple(map(str, notes)) if isinstance(notes, list) else ()
 
 
 def _max_batch_size(inference: Section) -> int:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from edge_server.vision.activations import sigmoid, softmax
 from edge_server.vision.candidates import require_finite
 from edge_server.vision.head import Decoder, HeadSpec
 from edge_server.vision.params import InferParams
 from edge_server.vision.placement import Placement
 from edge_server.vision.predictions import ClassScores
-from edge_server.vision.yolo import sigmoid
 from engines.base import Array
 
 _DEFAULT_CONFIDENCE = 0.5
@@ -25,12 +25,6 @@ def single_label(spec: HeadSpec) -> Decoder:
 def multi_label(spec: HeadSpec) -> Decoder:
     """(C,) logits, or probabilities where the graph ends in sigmoid; each class by itself."""
     return _classifier(spec, multi_label=True)
-
-
-def softmax(logits: Array) -> Array:
-    """Probabilities along the first axis."""
-    powers = np.exp(logits - logits.max(axis=0))
-    return np.asarray(powers / powers.sum(axis=0))
 
 
 def _classifier(spec: HeadSpec, *, multi_label: bool) -> Decoder:

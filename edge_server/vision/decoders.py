@@ -52,7 +52,7 @@ def segmenter(
         ranks = [len(shape) for shape in shapes]
         if 4 not in ranks:
             raise ValueError(
-                f"its outputs are {', '.join(map(str, shapes))}; expected prototypes "
+                f"its outputs are {spec.found}; expected prototypes "
                 "(batch, channels, rows, columns) among them"
             )
         protos = ranks.index(4)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edge_server.vision.activations import sigmoid
 from edge_server.vision.boxes import xywh_to_xyxy
 from edge_server.vision.candidates import (
     Candidates,
@@ -17,7 +18,6 @@ from edge_server.vision.candidates import (
 from edge_server.vision.head import HeadSpec
 from edge_server.vision.params import InferParams
 from edge_server.vision.placement import Placement
-from edge_server.vision.yolo import sigmoid
 from engines.base import Array
 
 
@@ -38,7 +38,7 @@ def queries(spec: HeadSpec, default: float, *, masks: bool) -> Head:
     alike = len({shape[1:2] for shape in shapes}) == 1
     if ranks != ([3, 3, 4] if masks else [3, 3]) or shapes[0][2] != 4 or not alike:
         raise ValueError(
-            f"its outputs are {', '.join(map(str, shapes))}; expected (batch, queries, 4), "
+            f"its outputs are {spec.found}; expected (batch, queries, 4), "
             "(batch, queries, classes)" + (" and (batch, queries, rows, columns)" * masks)
         )
     class_of = _class_of_column(spec, shapes[1][2])

@@ -33,6 +33,11 @@ class HeadSpec:
     removed_columns: tuple[int, ...] = ()
     keypoint_counts: tuple[int, ...] = ()
 
+    @property
+    def found(self) -> str:
+        """The output shapes, for messages."""
+        return ", ".join(map(str, self.output_shapes))
+
 
 class Decoder(Protocol):
     """Made once per model, closed over its classes; never knows which engine ran."""

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_server.vision.activations import sigmoid
 from edge_server.vision.candidates import Candidates, require_finite
 from edge_server.vision.params import InferParams
 from edge_server.vision.placement import Placement
 from edge_server.vision.predictions import Detections, InstanceMasks, Polygon
 from edge_server.vision.resample import axis
-from edge_server.vision.yolo import sigmoid
 from engines.base import Array
 
 # Rows of the enlarged mask that stand in memory as floats at a time.
@@ -174,13 +174,8 @@ class _Raster:
 
 
 def _raster(placement: Placement, grid: tuple[int, int], resolution: float | None) -> _Raster:
-    cell_x, cell_y = grid[0] / placement.frame[0], grid[1] / placement.frame[1]
-    left, top, right, bottom = placement.pad
-    pad = (round(left * cell_x), round(top * cell_y))
-    inner = (
-        max(1, grid[0] - pad[0] - round(right * cell_x)),
-        max(1, grid[1] - pad[1] - round(bottom * cell_y)),
-    )
+    left, top, right, bottom = placement.padding_on(grid)
+    pad, inner = (left, top), (max(1, grid[0] - left - right), max(1, grid[1] - top - bottom))
     if resolution is None:
         return _Raster(placement.original, placement.crop, inner, pad)
     x, y, width, height = placement.crop

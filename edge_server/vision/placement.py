@@ -35,6 +35,17 @@ class Placement:
         moved += np.array(self.crop[:2], np.float32)
         return moved
 
+    def padding_on(self, grid: tuple[int, int]) -> tuple[int, int, int, int]:
+        """``pad`` in cells of a grid (width, height) that covers the canvas."""
+        cell_x, cell_y = grid[0] / self.frame[0], grid[1] / self.frame[1]
+        left, top, right, bottom = self.pad
+        return (
+            round(left * cell_x),
+            round(top * cell_y),
+            round(right * cell_x),
+            round(bottom * cell_y),
+        )
+
     def boxes_to_original(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Boxes on the canvas to whole pixels of the picture as received.
 

@@ -9,14 +9,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_server.vision.activations import sigmoid, softmax
 from edge_server.vision.candidates import ClassChannels, limit_of, require_finite
-from edge_server.vision.classification import softmax
 from edge_server.vision.head import Decoder, HeadSpec
 from edge_server.vision.params import InferParams
 from edge_server.vision.placement import Placement
 from edge_server.vision.predictions import SemanticMap
 from edge_server.vision.resample import axis
-from edge_server.vision.yolo import sigmoid
 from engines.base import Array
 
 BACKGROUND = "background"
@@ -109,10 +108,7 @@ def _confidence(*, fused: bool, competing: bool) -> Confidence:
 def _without_padding(grid: Array, placement: Placement, background: int) -> Array:
     """Cut the letterbox's bars off; where the picture was cut, the grid goes on as background."""
     height, width = grid.shape[-2:]
-    cells = (width / placement.frame[0], height / placement.frame[1])
-    left, top, right, bottom = (
-        round(value * cells[index % 2]) for index, value in enumerate(placement.pad)
-    )
+    left, top, right, bottom = placement.padding_on((width, height))
     inner = grid[
         ...,
         max(top, 0) : max(height - max(bottom, 0), max(top, 0) + 1),

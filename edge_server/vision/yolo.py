@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from edge_server.vision.activations import sigmoid
 from edge_server.vision.boxes import xywh_to_xyxy
 from edge_server.vision.candidates import (
     Candidates,
@@ -35,9 +36,8 @@ def anchor_free(spec: HeadSpec, extras: int, default: float) -> Head:
     """
     if _is_end_to_end(spec, extras):
         return end_to_end(spec, extras, default)
-    channels = spec.output_shapes[0][1] if len(spec.output_shapes[0]) == 3 else 0
     layout = f"(batch, 4 + classes + {extras}, cells)"
-    classes = _class_count(spec, channels - 4 - extras, layout, exact=extras > 0)
+    classes = _table_classes(spec, 1, 4, extras, layout)
     names = ClassChannels(spec, classes, default)
 
     def read(outputs: Sequence[Array], placement: Placement, params: InferParams) -> Candidates:
@@ -63,9 +63,8 @@ def objectness(spec: HeadSpec, extras: int, default: float) -> Head:
     """
     if spec.fused and _is_end_to_end(spec, extras):
         return end_to_end(spec, extras, default)
-    channels = spec.output_shapes[0][2] if len(spec.output_shapes[0]) == 3 else 0
     layout = f"(batch, cells, 5 + classes + {extras})"
-    classes = _class_count(spec, channels - 5 - extras, layout, exact=extras > 0)
+    classes = _table_classes(spec, 2, 5, extras, layout)
     names = ClassChannels(spec, classes, default)
 
     def read(outputs: Sequence[Array], placement: Placement, params: InferParams) -> Candidates:
@@ -146,12 +145,6 @@ def boxes_objectness_and_logits(spec: HeadSpec, extras: int, default: float) -> 
     return read
 
 
-@np.errstate(over="ignore")
-def sigmoid(logits: Array) -> Array:
-    """1 / (1 + exp(-x)), without a warning where it is 0."""
-    return np.asarray(1 / (1 + np.exp(-logits)))
-
-
 def _corners(boxes: Array, scores: Array, names: ClassChannels, params: InferParams) -> Candidates:
     limits = names.limits(params)
     best = scores.max(axis=1)
@@ -183,21 +176,24 @@ def _is_end_to_end(spec: HeadSpec, extras: int) -> bool:
     return len(shape) == 3 and shape[2] == 6 + extras and (spec.fused or shape[1] != raw_channels)
 
 
+def _table_classes(spec: HeadSpec, axis: int, first: int, extras: int, layout: str) -> int:
+    """Classes of a table whose ``axis`` holds ``first`` other channels, them, and extras."""
+    shape = spec.output_shapes[0]
+    channels = shape[axis] if len(shape) == 3 else 0
+    return _class_count(spec, channels - first - extras, layout, exact=extras > 0)
+
+
 def _class_count(spec: HeadSpec, count: int, layout: str, *, exact: bool = False) -> int:
     """Check the number of class channels; with extras nothing else says where they end."""
     named = len(spec.class_names)
     if count < named or (exact and count > named):
-        raise ValueError(f"its outputs are {_shapes(spec)}; expected {layout} for {named} classes")
+        raise ValueError(f"its outputs are {spec.found}; expected {layout} for {named} classes")
     return count
 
 
 def _require_same_cells(spec: HeadSpec, count: int) -> None:
     shapes = spec.output_shapes[:count]
     if len(shapes) < count or any(len(shape) != 3 for shape in shapes):
-        raise ValueError(f"its outputs are {_shapes(spec)}; expected {count} of three dimensions")
+        raise ValueError(f"its outputs are {spec.found}; expected {count} of three dimensions")
     if len({shape[1] for shape in shapes}) > 1:
-        raise ValueError(f"its outputs are {_shapes(spec)}; expected as many rows in each")
-
-
-def _shapes(spec: HeadSpec) -> str:
-    return ", ".join(map(str, spec.output_shapes))
+        raise ValueError(f"its outputs are {spec.found}; expected as many rows in each")
