@@ -14,11 +14,11 @@ import pytest
 from edge_server.api.responses import Drawing, answer, prediction_response
 from edge_server.vision.predictions import (
     ClassScores,
-    Detections,
     InstanceMasks,
     KeyPoints,
     SemanticMap,
 )
+from tests.predictions import detections
 
 ANIMALS = ["cat", "dog", "bird"]
 # What float32 makes of the scores below; the API does not round them.
@@ -30,16 +30,6 @@ NINE, EIGHT, SIX, SEVEN, THREE = (
 
 def picture(width, height):
     return np.zeros((height, width, 3), np.uint8)
-
-
-def detections(*rows):
-    """Rows of x1, y1, x2, y2, score, class id."""
-    table = np.array(rows, np.float64).reshape(-1, 6)
-    return Detections(
-        boxes=table[:, :4].astype(np.float32),
-        scores=table[:, 4].astype(np.float32),
-        class_ids=table[:, 5].astype(np.int64),
-    )
 
 
 def polygon(*points):

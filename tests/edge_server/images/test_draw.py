@@ -9,7 +9,7 @@ import pytest
 
 from edge_server.errors import ImageError
 from edge_server.images.draw import draw, encode_jpeg
-from edge_server.vision.predictions import Detections
+from tests.predictions import detections, grey_image
 
 REFERENCE = json.loads(
     (Path(__file__).parents[2] / "fixtures" / "reference" / "visualise_boxes.json").read_text()
@@ -17,20 +17,6 @@ REFERENCE = json.loads(
 GREY = (200, 200, 200)
 VIOLET = (0xFB, 0x51, 0xA3)
 RED = (0x40, 0x40, 0xFF)
-
-
-def grey_image(width=60, height=40):
-    return np.full((height, width, 3), 200, np.uint8)
-
-
-def detections(*rows):
-    """Rows of x1, y1, x2, y2, score, class id."""
-    table = np.array(rows, np.float64).reshape(-1, 6)
-    return Detections(
-        boxes=table[:, :4].astype(np.float32),
-        scores=table[:, 4].astype(np.float32),
-        class_ids=table[:, 5].astype(np.int64),
-    )
 
 
 def reference_box():

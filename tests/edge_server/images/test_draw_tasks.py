@@ -9,30 +9,16 @@ import pytest
 from edge_server.images.draw import draw
 from edge_server.vision.predictions import (
     ClassScores,
-    Detections,
     InstanceMasks,
     KeyPoints,
     SemanticMap,
 )
+from tests.predictions import detections, grey_image
 
 # The first colours of the palette, as blue, green, red.
 VIOLET, RED, PINK = (0xFB, 0x51, 0xA3), (0x40, 0x40, 0xFF), (0xA0, 0xA1, 0xFF)
 GREY = (200, 200, 200)
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-
-
-def grey_image(width=60, height=40):
-    return np.full((height, width, 3), 200, np.uint8)
-
-
-def detections(*rows):
-    """Rows of x1, y1, x2, y2, score, class id."""
-    table = np.array(rows, np.float64).reshape(-1, 6)
-    return Detections(
-        boxes=table[:, :4].astype(np.float32),
-        scores=table[:, 4].astype(np.float32),
-        class_ids=table[:, 5].astype(np.int64),
-    )
 
 
 def pixel(image, x, y):

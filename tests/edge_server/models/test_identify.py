@@ -8,9 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_server.errors import PackageError
-from edge_server.models.identify import Hints
-from edge_server.models.importing import import_model
-from edge_server.models.package import read_package
+from tests.edge_server.models.conftest import imported
 from tests.networks import (
     BY_NAME,
     COLOURS,
@@ -30,18 +28,6 @@ POSE = {"task": "pose", "kpt_shape": "[2, 3]", **NAMES}
 each_network = pytest.mark.parametrize(
     "network", NETWORKS, ids=[network.name for network in NETWORKS]
 )
-
-
-@pytest.fixture
-def target(tmp_path):
-    folder = tmp_path / "target"
-    folder.mkdir()
-    return folder
-
-
-def imported(source, target, *, task=None, family=None, classes=None):
-    import_model(source, target, Hints(task, family, classes))
-    return read_package(target, "x/1")
 
 
 def what(thing):

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from edge_server.errors import PackageError
-from edge_server.models.identify import Hints
-from edge_server.models.importing import import_model
-from edge_server.models.package import read_package
+from tests.edge_server.models.conftest import imported
 from tests.networks import (
     BY_NAME,
     COLOURS,
@@ -51,18 +49,6 @@ IM_INFERENCE = {
     "forward_pass": {"max_dynamic_batch_size": 4},
     "post_processing": {"type": "nms", "fused": False},
 }
-
-
-@pytest.fixture
-def target(tmp_path):
-    folder = tmp_path / "target"
-    folder.mkdir()
-    return folder
-
-
-def imported(source, target, *, task=None, family=None, classes=None):
-    import_model(source, target, Hints(task, family, classes))
-    return read_package(target, "x/1")
 
 
 def legacy_folder(
