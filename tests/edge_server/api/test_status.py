@@ -10,6 +10,7 @@ import falcon.testing
 import pytest
 
 from edge_server import __version__
+from edge_server.api.access import Access
 from edge_server.api.app import create_app
 from edge_server.errors import BusyError
 from edge_server.images.fetch import UrlFetcher
@@ -25,7 +26,10 @@ def client(load=None, ready=True):
         event.set()
     fetcher = UrlFetcher(url_input="off", allow=(), max_bytes=1000, timeout_s=1)
     reader = ImageReader(max_pixels=10**6, fetcher=fetcher)
-    return falcon.testing.TestClient(create_app(ModelPool(load or pytest.fail), reader, event))
+    pool = ModelPool(load or pytest.fail)
+    return falcon.testing.TestClient(
+        create_app(store=None, pool=pool, reader=reader, ready=event, access=Access(), max_images=1)
+    )
 
 
 def failing(error):
