@@ -109,7 +109,7 @@ def _infer(
 ) -> list[tuple[dict[str, Any], bytes | None]]:
     """One JSON body per picture, and its annotated JPEG when drawing was asked for."""
     answers = []
-    with pool.lease(request.model_id) as model:
+    with pool.lease(request.model_id) as (model, _):
         check_task(request, model.package.task)
         for part in _passes(images, model.max_pass, max_pixels):
             predictions, _ = model.predict(part, request.params)
