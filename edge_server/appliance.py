@@ -30,7 +30,7 @@ class Appliance:
             timeout_s=settings.url_timeout_s,
         )
         self.store = ModelStore(settings.data_dir / "models")
-        self.pool = ModelPool(self._load)
+        self.pool = ModelPool(self._load, resolve=self.store.resolve)
         self.reader = ImageReader(max_pixels=settings.max_image_megapixels * 10**6, fetcher=fetcher)
         self._engine_threads = settings.engine_threads or usable_cpus()
         self._preload = settings.preload

@@ -72,7 +72,7 @@ def infer_in_process(
 
     appliance = Appliance(settings)
     image = appliance.reader.from_bytes(encoded, auto_orient=True)
-    with appliance.pool.lease(model_id) as model:
+    with appliance.pool.lease(model_id) as (model, _):
         (prediction,), _ = model.predict([image], InferParams())
         drawing = Drawing(_LABELS, _STROKE) if draw else None
         body, _ = answer(model.package, image, prediction, drawing)

@@ -101,6 +101,11 @@ def loaded_by(statement: str) -> set[str]:
             id="the command line answers without HTTP",
         ),
         pytest.param(
+            "import edge_server.ops.metrics",
+            {"prometheus_client", "http", "ssl", "engines"},
+            id="counting needs no format",
+        ),
+        pytest.param(
             "import engines.base",
             {"onnxruntime", "cv2", "edge_server", "falcon"},
             id="the contract of engines needs NumPy alone",
