@@ -50,13 +50,13 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         reader=appliance.reader,
         ready=ready,
         access=Access(
-            key=getattr(settings, "key", ""),
-            key_for=getattr(settings, "key_for", "changes"),
-            allow_origins=getattr(settings, "allow_origins", ("*",)),
-            allowed_hosts=getattr(settings, "allowed_hosts", ()),
+            key=settings.key,
+            key_for=settings.key_for,
+            allow_origins=settings.allow_origins,),
+            allowed_hosts=settings.allowed_hosts,),
             loopback=ip_address(listener.getsockname()[0]).is_loopback,
         ),
-        max_images=getattr(settings, "max_images", 64),
+        max_images=settings.max_images,
     )
     server = create_server(
         app,

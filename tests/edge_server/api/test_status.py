@@ -15,6 +15,7 @@ from edge_server.api.app import create_app
 from edge_server.errors import BusyError
 from edge_server.images.fetch import UrlFetcher
 from edge_server.images.sources import ImageReader
+from edge_server.images.url_policy import UrlPolicy
 from edge_server.serving.pool import ModelPool
 from tests.edge_server.api.conftest import as_object, picture, send
 from tests.support import running_server, wait_until_ready
@@ -24,7 +25,7 @@ def client(load=None, ready=True):
     event = threading.Event()
     if ready:
         event.set()
-    fetcher = UrlFetcher(url_input="off", allow=(), max_bytes=1000, timeout_s=1)
+    fetcher = UrlFetcher(UrlPolicy(url_input="off"), max_bytes=1000, timeout_s=1)
     reader = ImageReader(max_pixels=10**6, fetcher=fetcher)
     pool = ModelPool(load or pytest.fail)
     return falcon.testing.TestClient(
