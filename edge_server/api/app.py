@@ -10,13 +10,14 @@ import falcon
 from edge_server.api import errors
 from edge_server.api.access import Access
 from edge_server.api.documents import DocumentResource
-from edge_server.api.inference import InferResource, LegacyResource
+from edge_server.api.inference import InferResource, LegacyResource, Runner
 from edge_server.api.models import InstalledResource, LoadedResource
 from edge_server.api.observe import Observer
 from edge_server.api.openapi import Route
 from edge_server.api.status import StatusResource
 from edge_server.images.sources import ImageReader
 from edge_server.models.store import ModelStore
+from edge_server.ops.metrics import Metrics
 from edge_server.serving.pool import ModelPool
 
 
@@ -39,15 +40,18 @@ def create_app(
         access: who may ask what.
         max_images: most pictures of one request.
     """
-    status = StatusResource(ready)
+    metrics = Metrics()
+    status = StatusResource(ready, pool, metrics)
     loaded = LoadedResource(pool)
     installed = InstalledResource(store, pool)
-    infer = InferResource(pool, reader, max_images)
+    runner = Runner(pool, metrics, reader.max_pixels)
+    infer = InferResource(runner, reader, max_images)
     routes: list[Route] = [
         ("/", status, None),
         ("/info", status, "info"),
         ("/healthz", status, "health"),
         ("/readiness", status, "readiness"),
+        ("/metrics", status, "metrics"),
         ("/models", installed, None),
         ("/models/delete", installed, "delete"),
         ("/model/registry", loaded, "registry"),
@@ -62,13 +66,13 @@ def create_app(
         ("/infer/classification", infer, None),
         ("/infer/semantic_segmentation", infer, None),
         # Every other path of two segments is a model.
-        ("/{project}/{version}", LegacyResource(pool, reader), None),
+        ("/{project}/{version}", LegacyResource(runner, reader), None),
     ]
     documents = DocumentResource(routes)
     routes += [("/openapi.json", documents, "openapi"), ("/docs", documents, "docs")]
     routes += [("/static/{name}", documents, "static")]
 
-    middleware: list[Any] = [Observer(), access]
+    middleware: list[Any] = [Observer(metrics), access]
     app = falcon.App(middleware=middleware)
     app.req_options.keep_blank_qs_values = True
     app.req_options.strip_url_path_trailing_slash = True

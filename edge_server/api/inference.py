@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import falcon
@@ -23,10 +25,12 @@ from edge_server.api.requests import (
     legacy_request,
 )
 from edge_server.api.responses import answer
-from edge_server.errors import ImageError, RequestTooLargeError
+from edge_server.errors import ImageError, ModelFailedError, RequestTooLargeError
 from edge_server.images.sources import ImageReader
+from edge_server.ops.metrics import Metrics
+from edge_server.serving.model import Model
 from edge_server.serving.pool import ModelPool
-from edge_server.vision.predictions import Image
+from edge_server.vision.predictions import Image, Prediction
 
 _FRAME = "application/octet-stream"
 _HEIGHT, _WIDTH, _COLOUR = "X-Image-Height", "X-Image-Width", "X-Image-Colour"
@@ -38,15 +42,59 @@ _UPLOAD = {
 _REFUSALS = (400, 404, 413, 415, 422, 500, 503)
 
 
+@dataclass(frozen=True)
+class Runner:
+    """Runs what both routes ask for.
+
+    Attributes:
+        pool: the models.
+        metrics: counts the inferences.
+        max_pixels: of the pictures that stand in memory at once, the last one beyond it.
+    """
+
+    pool: ModelPool
+    metrics: Metrics
+    max_pixels: int
+
+    def run(
+        self, request: InferRequest, images: Iterable[Image], trace: Trace
+    ) -> list[tuple[AnyAnswer, bytes | None]]:
+        """One body per picture, and its annotated JPEG when drawing was asked for."""
+        trace.model_id = request.model_id
+        with self.pool.lease(request.model_id, path=trace.path) as (model, trace.load_s):
+            trace.engine = model.engine_name
+            check_task(request, model.package.task)
+            answers = []
+            for part in _passes(images, model.max_pass, self.max_pixels):
+                predictions = self._predict(model, part, request)
+                elapsed = trace.elapsed()
+                for image, prediction in zip(part, predictions, strict=True):
+                    body, jpeg = answer(model.package, image, prediction, request.drawing)
+                    body.inference_id, body.time = request.inference_id, elapsed
+                    answers.append((body, jpeg))
+        return answers
+
+    def _predict(self, model: Model, part: list[Image], request: InferRequest) -> list[Prediction]:
+        began = time.perf_counter()
+        model_id = model.package.model_id
+        try:
+            predictions, _ = model.predict(part, request.params)
+        except ModelFailedError:
+            self.metrics.observe_error(model_id)
+            raise
+        self.metrics.observe_inference(model_id, time.perf_counter() - began, len(part))
+        return predictions
+
+
 class InferResource:
     """``POST /infer/…``: a JSON body with one picture, or a list of them.
 
     What the model does decides about the answer, whatever the route is called.
     """
 
-    def __init__(self, pool: ModelPool, reader: ImageReader, max_images: int) -> None:
+    def __init__(self, runner: Runner, reader: ImageReader, max_images: int) -> None:
         """``max_images``: most pictures of one request."""
-        self._pool = pool
+        self._runner = runner
         self._reader = reader
         self._max_images = max_images
 
@@ -70,8 +118,7 @@ class InferResource:
             )
         # Decoded one by one as the model takes them: a list of bombs must not stand in memory.
         images = (self._decode(picture, request) for picture in pictures)
-        answers = _infer(self._pool, request, images, trace, self._reader.max_pixels)
-        bodies = [body for body, _ in answers]
+        bodies = [body for body, _ in self._runner.run(request, images, trace)]
         send(resp, bodies if many else bodies[0])
 
     def _decode(self, picture: Picture, request: InferRequest) -> Image:
@@ -81,8 +128,8 @@ class InferResource:
 class LegacyResource:
     """``GET|POST /{project}/{version}``: the picture in the body or by URL, the rest as query."""
 
-    def __init__(self, pool: ModelPool, reader: ImageReader) -> None:
-        self._pool = pool
+    def __init__(self, runner: Runner, reader: ImageReader) -> None:
+        self._runner = runner
         self._reader = reader
 
     @operation(
@@ -123,7 +170,7 @@ class LegacyResource:
         query = read_query(req.params, LegacyQuery)
         request = legacy_request(query, f"{project}/{version}")
         images = [self._picture(req, query)]
-        ((body, jpeg),) = _infer(self._pool, request, images, trace, self._reader.max_pixels)
+        ((body, jpeg),) = self._runner.run(request, images, trace)
         if query.format == "image":
             resp.content_type = falcon.MEDIA_JPEG
             resp.data = jpeg
@@ -153,29 +200,6 @@ class LegacyResource:
             )
         # Clients post base64 text under any Content-Type, application/json included.
         return self._reader.from_base64(body_of(req), auto_orient=auto_orient)
-
-
-def _infer(
-    pool: ModelPool,
-    request: InferRequest,
-    images: Iterable[Image],
-    trace: Trace,
-    max_pixels: int,
-) -> list[tuple[AnyAnswer, bytes | None]]:
-    """One body per picture, and its annotated JPEG when drawing was asked for."""
-    answers = []
-    trace.model_id = request.model_id
-    with pool.lease(request.model_id, path=trace.path) as (model, trace.load_s):
-        trace.engine = model.engine_name
-        check_task(request, model.package.task)
-        for part in _passes(images, model.max_pass, max_pixels):
-            predictions, _ = model.predict(part, request.params)
-            elapsed = trace.elapsed()
-            for image, prediction in zip(part, predictions, strict=True):
-                body, jpeg = answer(model.package, image, prediction, request.drawing)
-                body.inference_id, body.time = request.inference_id, elapsed
-                answers.append((body, jpeg))
-    return answers
 
 
 def _passes(images: Iterable[Image], count: int, pixels: int) -> Iterator[list[Image]]:

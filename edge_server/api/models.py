@@ -95,8 +95,8 @@ class InstalledResource:
     def on_post_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Requests that run with it are answered first."""
         model_id = read_json(body_of(req), ModelBody).model_id
-        self._store.delete(model_id)
         self._pool.remove(model_id)
+        self._store.delete(model_id)
         send(resp, Deleted(model_id))
 
     def _state(self, model_id: str, states: Mapping[str, pool.ModelState]) -> ModelState:

@@ -1,4 +1,4 @@
-"""What is told about every answer: headers with ids and times."""
+"""What is told about every answer: headers with ids and times, and the metrics."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import falcon
 import msgspec
 
 from edge_server.api.exchange import begin, trace_of
+from edge_server.ops.metrics import Metrics
 
 
 class Observer:
     """Falcon middleware, the outermost: sees every request first and every answer last."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Start the clock."""
@@ -20,6 +24,14 @@ class Observer:
     ) -> None:
         """Add the headers that clients of this API read."""
         trace = trace_of(req)
+        self._metrics.observe_request(
+            req.method,
+            req.uri_template or "none",
+            resp.status_code,
+            trace.elapsed(),
+            received=req.content_length or 0,
+            sent=len(resp.data or b""),
+        )
         cold = trace.load_s > 0
         resp.set_header("X-Request-ID", trace.request_id)
         resp.set_header("X-Processing-Time", f"{trace.elapsed():.6f}")

@@ -52,8 +52,8 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         access=Access(
             key=settings.key,
             key_for=settings.key_for,
-            allow_origins=settings.allow_origins,),
-            allowed_hosts=settings.allowed_hosts,),
+            allow_origins=settings.allow_origins,
+            allowed_hosts=settings.allowed_hosts,
             loopback=ip_address(listener.getsockname()[0]).is_loopback,
         ),
         max_images=settings.max_images,

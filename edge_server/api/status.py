@@ -10,7 +10,9 @@ import falcon
 from edge_server import __version__
 from edge_server.api.answers import Home, Info, Status
 from edge_server.api.exchange import send
-from edge_server.api.operations import operation
+from edge_server.api.operations import BINARY, operation
+from edge_server.ops.metrics import Metrics, ModelFacts
+from edge_server.serving.pool import ModelPool
 
 NAME = "Edge Server"
 
@@ -18,9 +20,11 @@ NAME = "Edge Server"
 class StatusResource:
     """The routes that clients, people and supervisors poll. None of them waits for anything."""
 
-    def __init__(self, ready: threading.Event) -> None:
+    def __init__(self, ready: threading.Event, pool: ModelPool, metrics: Metrics) -> None:
         """``ready`` is set once every model to preload has been loaded or has failed."""
         self._ready = ready
+        self._pool = pool
+        self._metrics = metrics
         self._info = Info(name=NAME, version=__version__, uuid=uuid.uuid4().hex)
 
     @operation("Where to go from here", answer=Home)
@@ -50,6 +54,16 @@ class StatusResource:
         else:
             resp.status = falcon.HTTP_503
             send(resp, Status("not ready"))
+
+    @operation("Counts and times in Prometheus' text format", answer={"text/plain": BINARY})
+    def on_get_metrics(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Made when it is asked for."""
+        models = [
+            ModelFacts(state.model_id, state.model.engine_name, state.model.nbytes, state.load_s)
+            for state in self._pool.states()
+            if state.model is not None
+        ]
+        resp.data, resp.content_type = self._metrics.render(models)
 
 
 _LINKS = {

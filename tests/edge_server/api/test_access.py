@@ -13,12 +13,13 @@ from edge_server.api.app import create_app
 from edge_server.errors import ModelNotFoundError
 from edge_server.images.fetch import UrlFetcher
 from edge_server.images.sources import ImageReader
+from edge_server.images.url_policy import UrlPolicy
 from edge_server.models.store import ModelStore
 from edge_server.serving.pool import ModelPool
 from tests.edge_server.api.conftest import post, send
 from tests.support import running_server
 
-KEY = "correct horse"
+KEY = "correct-horse"
 ELSEWHERE = "http://evil.example"
 JSON = "application/json"
 
@@ -32,7 +33,7 @@ def client(tmp_path):
     """A maker of clients of an application that guards itself as told."""
 
     def make(**access):
-        fetcher = UrlFetcher(url_input="off", max_bytes=1000, timeout_s=1)
+        fetcher = UrlFetcher(UrlPolicy(url_input="off"), max_bytes=1000, timeout_s=1)
         return falcon.testing.TestClient(
             create_app(
                 store=ModelStore(tmp_path / "models"),
