@@ -19,6 +19,14 @@ class ImageError(EdgeServerError):
     """The caller's picture cannot be loaded."""
 
 
+class ImageTooLargeError(ImageError):
+    """The caller's picture has more pixels or needs more work than the operator allows."""
+
+
+class ImageFormatError(ImageError):
+    """The caller's picture is in a format that is known but not accepted."""
+
+
 class ModelIdError(EdgeServerError):
     """A model id is malformed."""
 

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 _STATUSES: dict[type[errors.EdgeServerError], str] = {
     errors.ImageError: falcon.HTTP_400,
+    errors.ImageTooLargeError: falcon.HTTP_413,
+    errors.ImageFormatError: falcon.HTTP_415,
     errors.ModelIdError: falcon.HTTP_400,
     errors.RequestError: falcon.HTTP_400,
     errors.ModelNotFoundError: falcon.HTTP_404,
