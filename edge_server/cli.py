@@ -120,6 +120,7 @@ def _start(arguments: argparse.Namespace) -> None:
             "unix_socket": arguments.unix_socket,
         },
     )
+    logging.getLogger().setLevel(settings.log_level.upper())
     serve(settings, announce=lambda line: print(line, flush=True))
 
 

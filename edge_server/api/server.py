@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 
@@ -18,6 +19,7 @@ from waitress.adjustments import Adjustments
 from waitress.task import ThreadedTaskDispatcher
 
 from edge_server import __version__
+from edge_server.api.access import Access
 from edge_server.api.app import create_app
 from edge_server.api.connections import TcpListener, UnixListener
 from edge_server.api.status import NAME
@@ -52,8 +54,21 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     # One line for each request that waits for a thread: a log that clients could fill.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     ready = threading.Event()
-    app = create_app(appliance.pool, appliance.reader, ready)
     sockets = _listen_everywhere(settings)
+    app = create_app(
+        store=appliance.store,
+        pool=appliance.pool,
+        reader=appliance.reader,
+        ready=ready,
+        access=Access(
+            key=settings.key,
+            key_for=settings.key_for,
+            allow_origins=settings.allow_origins,
+            allowed_hosts=settings.allowed_hosts,
+            loopback=ip_address(sockets[0].getsockname()[0]).is_loopback,
+        ),
+        max_images=settings.max_images,
+    )
     server = make_server(app, sockets, settings)
     threading.Thread(
         target=_get_ready, args=(appliance, ready), name="preload", daemon=True
@@ -82,6 +97,7 @@ def make_server(app: object, sockets: Sequence[socket.socket], settings: Setting
         recv_bytes=_RECEIVE_BYTES,
         connection_limit=_CONNECTIONS,
         asyncore_use_poll=True,  # select() fails above 1024 file descriptors
+        clear_untrusted_proxy_headers=False,  # ``access`` has to see that a request has them
         expose_tracebacks=False,
         ident=None,
     )

@@ -95,3 +95,16 @@ def test_the_application_knows_who_came_through_the_unix_socket(tmp_path):
             for address, known_as in ((path, b"localhost"), (port_of(server), b"127.0.0.1")):
                 with RawClient(address, GET) as client:
                     assert client.answer().body == known_as
+
+
+def test_the_application_sees_that_a_request_came_through_a_proxy():
+    def app(environ, start_response):
+        body = environ["HTTP_X_FORWARDED_FOR"].encode()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    with serving(app) as server:
+        with RawClient(
+            port_of(server), GET[:-2] + b"X-Forwarded-For: 192.168.1.7\r\n\r\n"
+        ) as client:
+            assert client.answer().body == b"192.168.1.7"
