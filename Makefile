@@ -26,6 +26,7 @@ test: $(VENV)/.installed-dev ## Lint, types, import contracts and the whole test
 bench: $(VENV)/.installed ## Start-up time, memory and speed on this machine, and the cost of hostile pictures
 	@$(BIN)/python benchmarks/run.py
 	@$(BIN)/python benchmarks/decoding.py
+	@$(BIN)/python benchmarks/connections.py
 	@$(BIN)/python benchmarks/refusals.py
 
 clean: ## Remove the virtual environments and everything that was built
