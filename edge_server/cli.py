@@ -115,6 +115,7 @@ def _start(arguments: argparse.Namespace) -> None:
         config=arguments.config,
         overrides={"host": arguments.host, "port": arguments.port},
     )
+    logging.getLogger().setLevel(settings.log_level.upper())
     serve(settings, announce=lambda line: print(line, flush=True))
 
 

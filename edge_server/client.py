@@ -64,17 +64,20 @@ def infer_in_process(
     Raises:
         EdgeServerError: the picture or the model cannot be used; the message says why.
     """
+    import msgspec
+
     from edge_server.api.responses import Drawing, answer
     from edge_server.appliance import Appliance
     from edge_server.vision.params import InferParams
 
     appliance = Appliance(settings)
     image = appliance.reader.from_bytes(encoded, auto_orient=True)
-    with appliance.pool.lease(model_id) as model:
+    with appliance.pool.lease(model_id) as (model, _):
         (prediction,), _ = model.predict([image], InferParams())
         drawing = Drawing(_LABELS, _STROKE) if draw else None
         body, _ = answer(model.package, image, prediction, drawing)
-    return body
+    found: dict[str, Any] = msgspec.to_builtins(body)
+    return found
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

@@ -53,7 +53,8 @@ def running_server(data_dir: Path | None) -> Iterator[str]:
     Raises:
         EdgeServerError: the server ended before it listened.
     """
-    command = [sys.executable, "-m", "edge_server", "start", "--port", "0"]
+    command = [sys.executable, "-m", "edge_server", "start"]
+    command += ["--host", "127.0.0.1", "--port", "0"]  # whatever the environment says
     if data_dir is not None:
         command += ["--data-dir", str(data_dir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603

@@ -19,6 +19,14 @@ class ImageError(EdgeServerError):
     """The caller's picture cannot be loaded."""
 
 
+class ImageTooLargeError(ImageError):
+    """Too many bytes, pixels or pictures."""
+
+
+class ImageFormatError(ImageError):
+    """A picture format that is known but not switched on."""
+
+
 class ModelIdError(EdgeServerError):
     """A model id is malformed."""
 
@@ -39,9 +47,21 @@ class RequestError(EdgeServerError):
     """The request asks for something that the model cannot do."""
 
 
+class RequestTooLargeError(EdgeServerError):
+    """The request holds more than this server takes at once."""
+
+
 class ModelFailedError(EdgeServerError):
     """An installed model could not be loaded or run."""
 
 
 class BusyError(EdgeServerError):
     """The server cannot take this request now; the same request may succeed shortly."""
+
+
+class KeyRequiredError(EdgeServerError):
+    """The caller has to show the key of this server."""
+
+
+class AccessDeniedError(EdgeServerError):
+    """The caller may not do this, key or no key."""

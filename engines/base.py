@@ -49,6 +49,13 @@ class Engine(Protocol):
         """What ran, as shown to users: ``onnxruntime-cpu``, ``tensorrt-fp16``."""
 
     @property
+    def precision(self) -> str:
+        """Of the weights that were opened: ``fp32``, ``fp16`` or ``int8``.
+
+        An engine may compute in a wider one where the device has no arithmetic for it.
+        """
+
+    @property
     def inputs(self) -> tuple[TensorSpec, ...]:
         """The inputs in the order of the network."""
 
@@ -58,7 +65,7 @@ class Engine(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Estimated bytes held while the engine is open: what a memory ledger counts."""
+        """Bytes that are surely held while the engine is open: its weights at the least."""
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run the network once.

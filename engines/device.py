@@ -6,6 +6,7 @@ import math
 import os
 from pathlib import Path
 
+_MEMORY = Path("/proc/self/statm")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -21,6 +22,19 @@ def usable_cpus(cgroup: Path = _CGROUP) -> int:
     quota = _cgroup_quota(cgroup)
     cpus = affinity or 1
     return max(1, min(cpus, math.ceil(quota)) if quota else cpus)
+
+
+def private_bytes(memory: Path = _MEMORY) -> int:
+    """Memory that this process alone holds, without files mapped into it; 0 when not known.
+
+    Args:
+        memory: where the kernel counts the pages of this process; see proc_pid_statm(5).
+    """
+    try:
+        _, resident, shared, *_ = memory.read_text().split()
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cgroup_quota(cgroup: Path) -> float | None:

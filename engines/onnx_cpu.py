@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class OnnxCpuEngine:
 
     name = "onnxruntime-cpu"
 
-    def __init__(self, session: ort.InferenceSession, nbytes: int) -> None:
+    def __init__(self, session: ort.InferenceSession, *, nbytes: int, quantized: bool) -> None:
         self._session: ort.InferenceSession | None = session
         self.description = OnnxDescription(
             inputs=tuple(_spec(node) for node in session.get_inputs()),
@@ -57,6 +58,8 @@ class OnnxCpuEngine:
         self.inputs = self.description.inputs
         self.outputs = self.description.outputs
         self.nbytes = nbytes
+        half = np.dtype(np.float16) in {spec.dtype for spec in self.inputs}
+        self.precision = "int8" if quantized else "fp16" if half else "fp32"
         self._output_names = [spec.name for spec in self.outputs]
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -97,13 +100,23 @@ def open_onnx(path: Path, *, threads: int) -> OnnxCpuEngine:
         session = ort.InferenceSession(
             str(path), sess_options=options, providers=["CPUExecutionProvider"]
         )
-        return OnnxCpuEngine(session, nbytes=path.stat().st_size)
+        return OnnxCpuEngine(session, nbytes=path.stat().st_size, quantized=_quantized(path))
     except EngineOpenError:
         raise
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class
         # The message goes to callers over HTTP, who need not know this machine's folders.
         reason = _first_line(error).replace(str(path), path.name)
         raise EngineOpenError(f"{path.name} cannot be opened: {reason}") from error
+
+
+def _quantized(path: Path) -> bool:
+    """Whether the network has integer weights.
+
+    The session does not tell, but the file spells out its operators, and every way to quantise
+    needs one of QuantizeLinear, DequantizeLinear and DynamicQuantizeLinear.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(b"uantizeLinear") >= 0
 
 
 def _spec(node: Any) -> TensorSpec:  # noqa: ANN401 - ort.NodeArg has no public type

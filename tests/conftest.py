@@ -17,11 +17,15 @@ from typing import Any
 
 import pytest
 
+from edge_server.settings import VARIABLES
 from tests.support import ROOT, running_server
 
 # As the command does, before a test imports NumPy: see ``edge_server.cli.main``.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 ALL_TIERS = os.environ.get("EDGE_SERVER_REQUIRE_ALL_TIERS") == "1"
+# What is set on this machine, such as HOST, must not reach the servers under test.
+for _name in [name for name in os.environ if name.startswith("EDGE_SERVER_") or name in VARIABLES]:
+    del os.environ[_name]
 
 
 def _keep_to_this_machine(event: str, arguments: tuple) -> None:

@@ -87,18 +87,23 @@ def loaded_by(statement: str) -> set[str]:
     [
         pytest.param(
             "import edge_server.cli",
-            {"numpy", "cv2", "onnxruntime", "falcon", "waitress", "orjson", "engines"},
+            {"numpy", "cv2", "onnxruntime", "falcon", "waitress", "msgspec", "engines"},
             id="the command line starts at once",
         ),
         pytest.param(
             "import edge_server.vision, edge_server.vision.decoders",
-            {"onnxruntime", "falcon", "waitress", "orjson"},
+            {"onnxruntime", "falcon", "waitress", "msgspec"},
             id="vision is maths on arrays",
         ),
         pytest.param(
             "import edge_server.client, edge_server.report, edge_server.api.responses",
             {"falcon", "waitress"},
             id="the command line answers without HTTP",
+        ),
+        pytest.param(
+            "import edge_server.ops.metrics",
+            {"prometheus_client", "http", "ssl", "engines"},
+            id="counting needs no format",
         ),
         pytest.param(
             "import engines.base",

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 import falcon
-import orjson
+import msgspec
 
 from edge_server import errors
 from edge_server.api.fields import FieldsError
@@ -15,8 +15,13 @@ log = logging.getLogger(__name__)
 
 _STATUSES: dict[type[errors.EdgeServerError], str] = {
     errors.ImageError: falcon.HTTP_400,
+    errors.ImageTooLargeError: falcon.HTTP_413,
+    errors.ImageFormatError: falcon.HTTP_415,
     errors.ModelIdError: falcon.HTTP_400,
     errors.RequestError: falcon.HTTP_400,
+    errors.RequestTooLargeError: falcon.HTTP_413,
+    errors.KeyRequiredError: falcon.HTTP_401,
+    errors.AccessDeniedError: falcon.HTTP_403,
     errors.ModelNotFoundError: falcon.HTTP_404,
     errors.PackageError: falcon.HTTP_500,
     errors.ModelFailedError: falcon.HTTP_500,
@@ -40,7 +45,10 @@ def _known(
         log.error("%s %s: %s", req.method, req.path, error)
     if isinstance(error, errors.BusyError):
         resp.set_header("Retry-After", "1")
-    _answer(resp, status, {"message": str(error)})
+    body: dict[str, Any] = {"message": str(error)}
+    if isinstance(error, errors.KeyRequiredError):
+        body["status"] = 401
+    _answer(resp, status, body)
 
 
 def _schema(req: falcon.Request, resp: falcon.Response, error: FieldsError, params: object) -> None:
@@ -70,4 +78,4 @@ def _unexpected(
 def _answer(resp: falcon.Response, status: str | int, body: dict[str, Any]) -> None:
     resp.status = status
     resp.content_type = falcon.MEDIA_JSON
-    resp.data = orjson.dumps(body)
+    resp.data = msgspec.json.encode(body)

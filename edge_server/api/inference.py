@@ -3,20 +3,87 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import falcon
-import orjson
 from falcon.media import MultipartFormHandler
+from msgspec import structs
 
-from edge_server.api.fields import Fields, FieldsError, parse_json
-from edge_server.api.requests import InferRequest, check_task, json_request, legacy_request
+from edge_server.api.answers import AnyAnswer
+from edge_server.api.exchange import Trace, body_of, send, trace_of
+from edge_server.api.fields import read_json, read_query
+from edge_server.api.operations import BINARY, operation
+from edge_server.api.requests import (
+    InferBody,
+    InferRequest,
+    LegacyQuery,
+    Picture,
+    check_task,
+    json_request,
+    legacy_request,
+)
 from edge_server.api.responses import answer
-from edge_server.errors import ImageError
+from edge_server.errors import ImageError, ModelFailedError, RequestTooLargeError
 from edge_server.images.sources import ImageReader
+from edge_server.ops.metrics import Metrics
+from edge_server.serving.model import Model
 from edge_server.serving.pool import ModelPool
-from edge_server.vision.predictions import Image
+from edge_server.vision.predictions import Image, Prediction
+
+_FRAME = "application/octet-stream"
+_HEIGHT, _WIDTH, _COLOUR = "X-Image-Height", "X-Image-Width", "X-Image-Colour"
+_UPLOAD = {
+    "type": "object",
+    "properties": {"file": {"type": "string", "format": "binary"}},
+    "required": ["file"],
+}
+_REFUSALS = (400, 404, 413, 415, 422, 500, 503)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs what both routes ask for.
+
+    Attributes:
+        pool: the models.
+        metrics: counts the inferences.
+        max_pixels: of the pictures that stand in memory at once, the last one beyond it.
+    """
+
+    pool: ModelPool
+    metrics: Metrics
+    max_pixels: int
+
+    def run(
+        self, request: InferRequest, images: Iterable[Image], trace: Trace
+    ) -> list[tuple[AnyAnswer, bytes | None]]:
+        """One body per picture, and its annotated JPEG when drawing was asked for."""
+        trace.model_id = request.model_id
+        with self.pool.lease(request.model_id, path=trace.path) as (model, trace.load_s):
+            trace.engine = model.engine_name
+            check_task(request, model.package.task)
+            answers = []
+            for part in _passes(images, model.max_pass, self.max_pixels):
+                predictions = self._predict(model, part, request)
+                elapsed = trace.elapsed()
+                for image, prediction in zip(part, predictions, strict=True):
+                    body, jpeg = answer(model.package, image, prediction, request.drawing)
+                    body.inference_id, body.time = request.inference_id, elapsed
+                    answers.append((body, jpeg))
+        return answers
+
+    def _predict(self, model: Model, part: list[Image], request: InferRequest) -> list[Prediction]:
+        began = time.perf_counter()
+        model_id = model.package.model_id
+        try:
+            predictions, _ = model.predict(part, request.params)
+        except ModelFailedError:
+            self.metrics.observe_error(model_id)
+            raise
+        self.metrics.observe_inference(model_id, time.perf_counter() - began, len(part))
+        return predictions
 
 
 class InferResource:
@@ -25,100 +92,114 @@ class InferResource:
     What the model does decides about the answer, whatever the route is called.
     """
 
-    def __init__(self, pool: ModelPool, reader: ImageReader) -> None:
-        self._pool = pool
+    def __init__(self, runner: Runner, reader: ImageReader, max_images: int) -> None:
+        """``max_images``: most pictures of one request."""
+        self._runner = runner
         self._reader = reader
+        self._max_images = max_images
 
+    @operation(
+        "Ask a model about one picture or several",
+        body=InferBody,
+        answer=AnyAnswer | list[AnyAnswer],
+        refusals=_REFUSALS,
+    )
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Answer an object for a picture, an array for a list."""
-        began = time.perf_counter()
-        fields = parse_json(req.bounded_stream.read())
-        request = json_request(fields)
-        sent = fields.required("image")
-        fields.check()
-        many = isinstance(sent, list)
-        pictures = _picture_objects(sent if many else [sent])
+        trace = trace_of(req)
+        body = read_json(body_of(req), InferBody)
+        request = json_request(body)
+        many = isinstance(body.image, list)
+        pictures = body.image if isinstance(body.image, list) else [body.image]
+        if len(pictures) > self._max_images:
+            raise RequestTooLargeError(
+                f"The request has {len(pictures)} pictures, and this server takes "
+                f"{self._max_images} at once. Send them in several requests."
+            )
         # Decoded one by one as the model takes them: a list of bombs must not stand in memory.
-        images = (
-            self._reader.from_object(picture, auto_orient=request.auto_orient)
-            for picture in pictures
-        )
-        answers = _infer(self._pool, request, images, began, self._reader.max_pixels)
-        bodies = [body for body, _ in answers]
-        _send_json(resp, bodies if many else bodies[0])
+        images = (self._decode(picture, request) for picture in pictures)
+        bodies = [body for body, _ in self._runner.run(request, images, trace)]
+        send(resp, bodies if many else bodies[0])
+
+    def _decode(self, picture: Picture, request: InferRequest) -> Image:
+        return self._reader.from_object(structs.asdict(picture), auto_orient=request.auto_orient)
 
 
 class LegacyResource:
     """``GET|POST /{project}/{version}``: the picture in the body or by URL, the rest as query."""
 
-    def __init__(self, pool: ModelPool, reader: ImageReader) -> None:
-        self._pool = pool
+    def __init__(self, runner: Runner, reader: ImageReader) -> None:
+        self._runner = runner
         self._reader = reader
 
+    @operation(
+        "Ask a model about the picture at a URL",
+        query=LegacyQuery,
+        answer={"application/json": AnyAnswer, "image/jpeg": BINARY},
+        refusals=_REFUSALS,
+    )
     def on_get(
         self, req: falcon.Request, resp: falcon.Response, project: str, version: str
     ) -> None:
         """A picture by URL needs no body."""
         self.on_post(req, resp, project, version)
 
+    @operation(
+        "Ask a model about one picture: a file, base64 text, an array, raw pixels, or a URL",
+        query=LegacyQuery,
+        body={
+            "image/jpeg": BINARY,
+            "image/png": BINARY,
+            "text/plain": {"type": "string", "contentEncoding": "base64"},
+            "multipart/form-data": _UPLOAD,
+            _FRAME: BINARY,
+        },
+        headers={
+            _HEIGHT: "Rows of a frame of raw pixels, sent as application/octet-stream.",
+            _WIDTH: "Its columns.",
+            _COLOUR: "Its colour order: BGR (default), RGB or GRAY.",
+        },
+        answer={"application/json": AnyAnswer, "image/jpeg": BINARY},
+        refusals=_REFUSALS,
+    )
     def on_post(
         self, req: falcon.Request, resp: falcon.Response, project: str, version: str
     ) -> None:
         """Answer JSON, an annotated JPEG, or JSON that holds one, as ``format`` says."""
-        began = time.perf_counter()
-        query = _query(req)
-        output = query.text("format", "json")
-        draw = output in ("image", "image_and_json")
-        request = legacy_request(query, f"{project}/{version}", draw=draw)
-        url = query.text("image", None)
-        kind = query.text("image_type", "base64")
-        query.check()
-        image = self._picture(req, url, kind, auto_orient=request.auto_orient)
-        ((body, jpeg),) = _infer(self._pool, request, [image], began, self._reader.max_pixels)
-        if output == "image":
+        trace = trace_of(req)
+        query = read_query(req.params, LegacyQuery)
+        request = legacy_request(query, f"{project}/{version}")
+        images = [self._picture(req, query)]
+        ((body, jpeg),) = self._runner.run(request, images, trace)
+        if query.format == "image":
             resp.content_type = falcon.MEDIA_JPEG
             resp.data = jpeg
         else:
-            _send_json(resp, body)
+            send(resp, body)
 
-    def _picture(
-        self, req: falcon.Request, url: str | None, kind: str, *, auto_orient: bool
-    ) -> Image:
-        if url is not None:
-            return self._reader.from_url(url, auto_orient=auto_orient)
-        if not req.content_type:
+    def _picture(self, req: falcon.Request, query: LegacyQuery) -> Image:
+        auto_orient = not query.disable_preproc_auto_orient
+        if query.image:
+            return self._reader.from_url(query.image, auto_orient=auto_orient)
+        kind = (req.content_type or "").partition(";")[0].strip().lower()
+        if not kind:
             raise ImageError(
-                "The request has no picture: send base64 text or a multipart part 'file' with a "
-                "Content-Type header, or a URL in the query parameter 'image'."
+                "The request has no picture: send a picture file, base64 text or a multipart part "
+                "'file' with a Content-Type header, or a URL in the query parameter 'image'."
             )
-        if req.content_type.lower().startswith("multipart/form-data"):
+        if kind == "multipart/form-data":
             return self._reader.from_bytes(_uploaded_file(req), auto_orient=auto_orient)
-        body = req.bounded_stream.read()
-        if kind == "numpy":
-            return self._reader.from_object({"type": kind, "value": ""}, auto_orient=auto_orient)
+        if query.image_type == "numpy":
+            return self._reader.from_numpy(body_of(req))
+        if kind == _FRAME and req.get_header(_HEIGHT):
+            return self._reader.from_pixels(
+                body_of(req),
+                height=req.get_header_as_int(_HEIGHT, required=True),
+                width=req.get_header_as_int(_WIDTH, required=True),
+                colour=req.get_header(_COLOUR, default="BGR"),
+            )
         # Clients post base64 text under any Content-Type, application/json included.
-        return self._reader.from_base64(body, auto_orient=auto_orient)
-
-
-def _infer(
-    pool: ModelPool,
-    request: InferRequest,
-    images: Iterable[Image],
-    began: float,
-    max_pixels: int,
-) -> list[tuple[dict[str, Any], bytes | None]]:
-    """One JSON body per picture, and its annotated JPEG when drawing was asked for."""
-    answers = []
-    with pool.lease(request.model_id) as model:
-        check_task(request, model.package.task)
-        for part in _passes(images, model.max_pass, max_pixels):
-            predictions, _ = model.predict(part, request.params)
-            elapsed = time.perf_counter() - began
-            for image, prediction in zip(part, predictions, strict=True):
-                body, jpeg = answer(model.package, image, prediction, request.drawing)
-                ids = {"inference_id": request.inference_id, "time": elapsed}
-                answers.append(({**body, **ids}, jpeg))
-    return answers
+        return self._reader.from_base64(body_of(req), auto_orient=auto_orient)
 
 
 def _passes(images: Iterable[Image], count: int, pixels: int) -> Iterator[list[Image]]:
@@ -133,35 +214,8 @@ def _passes(images: Iterable[Image], count: int, pixels: int) -> Iterator[list[I
         yield part
 
 
-def _picture_objects(sent: Sequence[object]) -> list[dict[str, Any]]:
-    """The picture objects of a request, each with its ``type``."""
-    pictures: list[dict[str, Any]] = []
-    details: list[dict[str, Any]] = []
-    for picture in sent:
-        if not isinstance(picture, dict):
-            found = type(picture).__name__
-            message = f"image: expected an object with 'type' and 'value', found {found}"
-            details.append({"type": "dict_type", "loc": ["body", "image"], "msg": message})
-        elif not isinstance(picture.get("type"), str):
-            message = "image.type: Field required, a text such as 'base64' or 'url'"
-            details.append({"type": "missing", "loc": ["body", "image", "type"], "msg": message})
-        else:
-            pictures.append(picture)
-    if details:
-        raise FieldsError(details)
-    return pictures
-
-
-def _query(req: falcon.Request) -> Fields:
-    """Query parameters; of a repeated one the last counts, an empty one is absent."""
-    params = {
-        name: value[-1] if isinstance(value, list) else value for name, value in req.params.items()
-    }
-    return Fields({name: value for name, value in params.items() if value != ""}, "query")
-
-
 def _uploaded_file(req: falcon.Request) -> bytes:
-    form = MultipartFormHandler().deserialize(
+    form: Any = MultipartFormHandler().deserialize(
         req.bounded_stream, req.content_type, req.content_length
     )
     for part in form:
@@ -170,8 +224,3 @@ def _uploaded_file(req: falcon.Request) -> bytes:
                 raise ImageError("The multipart part 'file' is a text field; send it as a file.")
             return bytes(part.stream.read())
     raise ImageError("The multipart form has no part named 'file' that holds the picture.")
-
-
-def _send_json(resp: falcon.Response, body: object) -> None:
-    resp.content_type = falcon.MEDIA_JSON
-    resp.data = orjson.dumps(body)

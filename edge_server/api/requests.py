@@ -1,17 +1,21 @@
-"""What a caller may ask: fields of a JSON body or of a query string to one typed request."""
+"""What a caller may ask: bodies and queries as typed structs, and what is made of them."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Literal, TypeAlias
 
-from edge_server.api.fields import Fields, FieldsError, Place
+from msgspec import Meta, Struct, field
+
+from edge_server.api.fields import FieldsError, Flag, Number, Place, Text, Texts, Whole
 from edge_server.api.responses import Drawing
+from edge_server.errors import RequestError
 from edge_server.vision.params import (
     DEFAULT_CONFIDENCE,
     DEFAULT_IOU_THRESHOLD,
     DEFAULT_MAX_DETECTIONS,
+    Confidence,
     InferParams,
 )
 
@@ -24,6 +28,124 @@ _MASK_FORMATS = {
     "instance-segmentation": ("polygon", "rle"),
     "semantic-segmentation": ("base64_png", "numpy"),
 }
+
+ApiKey: TypeAlias = Annotated[
+    Text, Meta(description="Only looked at when the operator has set a key for this server.")
+]
+
+
+class Picture(Struct):
+    """One picture: ``base64`` of a file, ``numpy`` as base64 of ``.npy``, or a ``url``."""
+
+    type: Annotated[
+        str, Meta(description="`base64`, `url` or `numpy`, in any case.", examples=["base64"])
+    ]
+    value: str | None = None
+
+
+class _Common(Struct, kw_only=True):
+    """Fields that the JSON routes and the legacy route call the same and read alike."""
+
+    confidence: Annotated[
+        float | Literal["best", "default"],
+        Meta(
+            description="Scores must exceed it. `best` takes what the model's evaluation "
+            "recommends, `default` what its family uses."
+        ),
+    ] = DEFAULT_CONFIDENCE
+    max_detections: Annotated[Whole, Meta(description="The best are kept.")] = (
+        DEFAULT_MAX_DETECTIONS
+    )
+    keypoint_confidence: Annotated[
+        float | None, Meta(description="Keypoints below it are left out.")
+    ] = None
+    mask_decode_mode: Annotated[
+        Text,
+        Meta(description="`accurate`, `fast` or `tradeoff`; see `allow_reduced_mask_resolution`."),
+    ] = "accurate"
+    tradeoff_factor: Annotated[
+        Number, Meta(description="From 0, as `fast`, to 1, as `accurate`; only for `tradeoff`.")
+    ] = 0.0
+    allow_reduced_mask_resolution: Annotated[
+        Flag, Meta(description="Masks and boxes may come on a coarser grid, as the mode says.")
+    ] = False
+    disable_preproc_auto_orient: Annotated[
+        Flag, Meta(description="Do not turn the picture upright by its EXIF data.")
+    ] = False
+    disable_preproc_contrast: Annotated[
+        Flag, Meta(description="Skip the contrast step stored with the model.")
+    ] = False
+    disable_preproc_grayscale: Annotated[
+        Flag, Meta(description="Skip the greyscale step stored with the model.")
+    ] = False
+    disable_preproc_static_crop: Annotated[
+        Flag, Meta(description="Skip the crop stored with the model.")
+    ] = False
+    api_key: ApiKey = ""
+
+
+class InferBody(_Common, kw_only=True):
+    """Ask a model about one picture, or about each of a list. Other fields are ignored."""
+
+    model_id: Annotated[str, Meta(examples=["demo-parts/1"])]
+    image: Annotated[
+        Picture | list[Picture], Meta(description="An object is answered by one, a list by a list.")
+    ]
+    id: Annotated[str, Meta(description="Comes back as `inference_id`; made up if absent.")] = ""
+    iou_threshold: Annotated[
+        Number, Meta(description="Of two boxes that overlap more, the better one is kept.")
+    ] = DEFAULT_IOU_THRESHOLD
+    class_agnostic_nms: Annotated[
+        Flag, Meta(description="Boxes of different classes remove each other too.")
+    ] = False
+    class_filter: Annotated[
+        Texts, Meta(description="Names of the classes to keep; none keeps all.")
+    ] = field(default_factory=list)
+    response_mask_format: Annotated[
+        Literal["polygon", "rle", "base64_png", "numpy"] | None,
+        Meta(
+            description="`polygon` or `rle` for instances, `base64_png` for maps of classes, for "
+            "which `numpy` means the same."
+        ),
+    ] = None
+    visualize_predictions: Annotated[
+        Flag, Meta(description="Send the annotated picture too, as JPEG in base64.")
+    ] = False
+    visualization_labels: Annotated[Flag, Meta(description="Draw class and confidence.")] = False
+    visualization_stroke_width: Annotated[Whole, Meta(description="In pixels.")] = 1
+
+
+class LegacyQuery(_Common, kw_only=True):
+    """Parameters of ``/{project}/{version}``; numbers from 1 on mean percent where they are marked.
+
+    Other parameters are ignored.
+    """
+
+    overlap: Annotated[Number, Meta(description="As `iou_threshold`; from 1 on in percent.")] = (
+        DEFAULT_IOU_THRESHOLD
+    )
+    response_mask_format: Annotated[
+        Literal["polygon", "rle"] | None, Meta(description="How instances are outlined.")
+    ] = None
+    format: Annotated[
+        str,
+        Meta(
+            description="`json`; `image`: the annotated JPEG; `image_and_json`: JSON that holds it."
+        ),
+    ] = "json"
+    labels: Annotated[Flag, Meta(description="Draw class and confidence.")] = False
+    stroke: Annotated[Whole, Meta(description="Width of lines in pixels.")] = 1
+    image: Annotated[str, Meta(description="URL of the picture; the body is ignored.")] = ""
+    image_type: Annotated[
+        Literal["base64", "numpy"], Meta(description="What the body is, when that is not plain.")
+    ] = "base64"
+
+
+class ModelBody(Struct):
+    """Names a model."""
+
+    model_id: Annotated[str, Meta(examples=["demo-parts/1"])]
+    api_key: ApiKey = ""
 
 
 @dataclass(frozen=True)
@@ -49,57 +171,45 @@ class InferRequest:
     place: Place
 
 
-def json_request(fields: Fields) -> InferRequest:
-    """Read the JSON body of ``/infer/…``. The caller looks at ``fields.check`` in the end."""
-    mask_format = fields.choice("response_mask_format", sum(_MASK_FORMATS.values(), ()), None)
-    params = InferParams(
-        confidence=fields.confidence(DEFAULT_CONFIDENCE),
-        iou_threshold=fields.number("iou_threshold", DEFAULT_IOU_THRESHOLD),
-        class_agnostic_nms=fields.boolean("class_agnostic_nms", False),
-        class_filter=fields.texts("class_filter"),
-        rle_masks=mask_format == "rle",
-        **_common_params(fields),
-    )
-    drawing = Drawing(
-        labels=fields.boolean("visualization_labels", False),
-        stroke=fields.integer("visualization_stroke_width", 1),
-    )
-    visualize = fields.boolean("visualize_predictions", False)
+def json_request(body: InferBody) -> InferRequest:
+    """What the JSON body of ``/infer/…`` asks for.
+
+    Raises:
+        RequestError: a field has a value that is not allowed.
+    """
+    drawing = Drawing(labels=body.visualization_labels, stroke=body.visualization_stroke_width)
     return InferRequest(
-        model_id=fields.required_text("model_id"),
-        params=params,
-        mask_format=mask_format,
-        auto_orient=not fields.boolean("disable_preproc_auto_orient", False),
-        drawing=drawing if visualize else None,
-        inference_id=fields.text("id", "", nullable=False) or str(uuid.uuid4()),
-        place=fields.place,
+        model_id=body.model_id,
+        params=_params(
+            body,
+            confidence=body.confidence,
+            iou_threshold=body.iou_threshold,
+            class_agnostic_nms=body.class_agnostic_nms,
+            class_filter=tuple(body.class_filter),
+        ),
+        mask_format=body.response_mask_format,
+        auto_orient=not body.disable_preproc_auto_orient,
+        drawing=drawing if body.visualize_predictions else None,
+        inference_id=body.id or str(uuid.uuid4()),
+        place="body",
     )
 
 
-def legacy_request(query: Fields, model_id: str, *, draw: bool) -> InferRequest:
-    """Read the query of the legacy route. The caller looks at ``query.check`` in the end."""
-    confidence = query.confidence(DEFAULT_CONFIDENCE)
+def legacy_request(query: LegacyQuery, model_id: str) -> InferRequest:
+    """What the query of the legacy route asks for. Raises as ``json_request`` does."""
+    confidence = query.confidence
     if not isinstance(confidence, str):
         confidence = max(_fraction(confidence), _LEGACY_LOWEST_CONFIDENCE)
-    # Clients send it along to every model; it speaks of the masks of instances only.
-    mask_format = query.choice(
-        "response_mask_format", _MASK_FORMATS["instance-segmentation"], "polygon"
-    )
-    params = InferParams(
-        confidence=confidence,
-        iou_threshold=_fraction(query.number("overlap", DEFAULT_IOU_THRESHOLD)),
-        rle_masks=mask_format == "rle",
-        **_common_params(query),
-    )
-    drawing = Drawing(labels=query.boolean("labels", False), stroke=query.integer("stroke", 1))
+    drawing = Drawing(labels=query.labels, stroke=query.stroke)
     return InferRequest(
         model_id=model_id,
-        params=params,
+        params=_params(query, confidence=confidence, iou_threshold=_fraction(query.overlap)),
+        # Clients send it along to every model; it speaks of the masks of instances only.
         mask_format=None,
-        auto_orient=not query.boolean("disable_preproc_auto_orient", False),
-        drawing=drawing if draw else None,
+        auto_orient=not query.disable_preproc_auto_orient,
+        drawing=drawing if query.format in ("image", "image_and_json") else None,
         inference_id=str(uuid.uuid4()),
-        place=query.place,
+        place="query",
     )
 
 
@@ -129,29 +239,39 @@ def check_task(request: InferRequest, task: str) -> None:
         )
 
 
-def _common_params(fields: Fields) -> dict[str, Any]:
-    """The fields of ``InferParams`` that both routes call the same and read alike."""
-    return {
-        "max_detections": max(0, fields.integer("max_detections", DEFAULT_MAX_DETECTIONS)),
-        "keypoint_confidence": fields.number("keypoint_confidence", None),
-        "mask_resolution": _mask_resolution(fields),
-        "disable_static_crop": fields.boolean("disable_preproc_static_crop", False),
-        "disable_contrast": fields.boolean("disable_preproc_contrast", False),
-        "disable_grayscale": fields.boolean("disable_preproc_grayscale", False),
-    }
+def _params(
+    sent: InferBody | LegacyQuery,
+    *,
+    confidence: Confidence,
+    iou_threshold: float,
+    class_agnostic_nms: bool = False,
+    class_filter: tuple[str, ...] = (),
+) -> InferParams:
+    return InferParams(
+        confidence=confidence,
+        iou_threshold=iou_threshold,
+        class_agnostic_nms=class_agnostic_nms,
+        class_filter=class_filter,
+        max_detections=max(0, sent.max_detections),
+        keypoint_confidence=sent.keypoint_confidence,
+        rle_masks=sent.response_mask_format == "rle",
+        mask_resolution=_mask_resolution(sent),
+        disable_static_crop=sent.disable_preproc_static_crop,
+        disable_contrast=sent.disable_preproc_contrast,
+        disable_grayscale=sent.disable_preproc_grayscale,
+    )
 
 
-def _mask_resolution(fields: Fields) -> float | None:
+def _mask_resolution(sent: _Common) -> float | None:
     """How coarse masks may be, see ``InferParams``; checked even where it has no effect."""
-    mode = fields.text("mask_decode_mode", "accurate")
+    mode, factor = sent.mask_decode_mode, sent.tradeoff_factor
     if mode not in _MASK_DECODE_MODES:
-        fields.disallow(
+        raise RequestError(
             f"mask_decode_mode is {mode!r}; expected one of {', '.join(_MASK_DECODE_MODES)}."
         )
-    factor = fields.number("tradeoff_factor", 0.0)
     if not 0 <= factor <= 1:
-        fields.disallow(f"tradeoff_factor is {factor}; expected a number from 0 to 1.")
-    if not fields.boolean("allow_reduced_mask_resolution", False) or mode == "accurate":
+        raise RequestError(f"tradeoff_factor is {factor}; expected a number from 0 to 1.")
+    if not sent.allow_reduced_mask_resolution or mode == "accurate":
         return None
     return 0.0 if mode == "fast" else factor
 

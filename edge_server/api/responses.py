@@ -1,4 +1,4 @@
-"""Predictions to the JSON bodies of the API. Pure functions; keys without value are left out.
+"""Predictions to the bodies of answers. Pure functions.
 
 Needs no Falcon: the ``edge-server`` command answers with the same bodies without a server.
 """
@@ -14,9 +14,31 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edge_server.api.answers import (
+    AnyAnswer,
+    Box,
+    ClassificationAnswer,
+    ClassMap,
+    ClassMapAnswer,
+    ClassScore,
+    DetectionAnswer,
+    Instance,
+    Keypoint,
+    LabelsAnswer,
+    LabelScore,
+    LoadedModel,
+    MaskGrid,
+    Point,
+    Pose,
+    PoseAnswer,
+    Registry,
+    RunLengths,
+    SegmentationAnswer,
+    Size,
+)
 from edge_server.images.draw import class_name, draw, encode_jpeg
 from edge_server.models.package import ModelPackage
-from edge_server.serving.model import Model
+from edge_server.serving.pool import ModelState
 from edge_server.vision.predictions import (
     ClassScores,
     Detections,
@@ -26,8 +48,6 @@ from edge_server.vision.predictions import (
     Prediction,
     SemanticMap,
 )
-
-Body = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -40,15 +60,16 @@ class Drawing:
 
 def answer(
     package: ModelPackage, image: Image, prediction: Prediction, drawing: Drawing | None
-) -> tuple[Body, bytes | None]:
-    """The body of an answer, without ids and time, and the annotated JPEG that was asked for."""
+) -> tuple[AnyAnswer, bytes | None]:
+    """The body of an answer, without id and time, and the annotated JPEG that was asked for."""
     names = package.class_names
     body = prediction_response(image, prediction, names, package.keypoints)
     if drawing is None:
         return body, None
     canvas = draw(prediction, image, names, labels=drawing.labels, stroke=drawing.stroke)
     jpeg = encode_jpeg(canvas)
-    return {**body, "visualization": as_base64(jpeg)}, jpeg
+    body.visualization = as_base64(jpeg)
+    return body, jpeg
 
 
 def prediction_response(
@@ -56,8 +77,8 @@ def prediction_response(
     prediction: Prediction,
     class_names: Sequence[str],
     keypoint_names: Sequence[Sequence[str]] = (),
-) -> Body:
-    """The body of an answer, without ids and time.
+) -> AnyAnswer:
+    """The body of an answer, without id and time.
 
     Args:
         image: the picture as received and decoded.
@@ -71,21 +92,23 @@ def prediction_response(
         boxes are given by their centre and size.
     """
     height, width = image.shape[:2]
-    size = {"width": width, "height": height}
+    size = Size(width, height)
     match prediction:
         case Detections():
-            return {"image": size, "predictions": _boxes(prediction, class_names)}
+            boxes = [Box(**box) for box in _boxes(prediction, class_names)]
+            return DetectionAnswer(image=size, predictions=boxes)
         case InstanceMasks():
             return _masks(size, prediction, class_names)
         case KeyPoints():
-            rows = _keypoints(prediction, class_names, keypoint_names)
-            return {"image": size, "predictions": rows}
+            poses = _poses(prediction, class_names, keypoint_names)
+            return PoseAnswer(image=size, predictions=poses)
         case ClassScores(multi_label=True):
-            return {"image": size, **_labels(prediction, class_names)}
+            return _labels(size, prediction, class_names)
         case ClassScores():
-            return {"image": size, **_ranking(prediction, class_names)}
+            return _ranking(size, prediction, class_names)
         case SemanticMap():
-            return {"image": size, "predictions": _class_map(prediction, class_names)}
+            classes = _class_map(prediction, class_names)
+            return ClassMapAnswer(image=size, predictions=classes)
 
 
 def as_base64(data: bytes) -> str:
@@ -93,41 +116,31 @@ def as_base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def registry_response(models: Sequence[Model]) -> dict[str, Any]:
+def registry_response(states: Sequence[ModelState]) -> Registry:
     """The body of every ``/model/*`` answer: the loaded models. Here null fields are written."""
-    return {
-        "models": [
-            {
-                "model_id": model.package.model_id,
-                "task_type": _TASK_TYPES.get(model.package.task, model.package.task),
-                "batch_size": model.static_batch,
-                "input_height": model.package.network_input.height,
-                "input_width": model.package.network_input.width,
-                "vram_bytes": None,
-                "request_aliases": [],
-                "request_paths": [],
-            }
-            for model in models
-        ],
-        **dict.fromkeys(_GPU_MEMORY_FIELDS),
-    }
+    return Registry(
+        models=[
+            LoadedModel(
+                model_id=state.model_id,
+                task_type=_TASK_TYPES.get(state.model.package.task, state.model.package.task),
+                batch_size=state.model.static_batch,
+                input_height=state.model.package.network_input.height,
+                input_width=state.model.package.network_input.width,
+                request_aliases=list(state.aliases),
+                request_paths=list(state.paths),
+            )
+            for state in states
+            if state.model is not None
+        ]
+    )
 
 
 # Packages tell two kinds of classifiers apart; clients know one, and refuse to ask the other.
 _TASK_TYPES = {"multi-label-classification": "classification"}
 
-_GPU_MEMORY_FIELDS = (
-    "total_vram_bytes",
-    "gpu_memory_used",
-    "gpu_memory_total",
-    "torch_cuda_allocated",
-    "torch_cuda_reserved",
-    "torch_cuda_allocator_cache",
-    "non_torch_gpu_memory",
-)
 
-
-def _boxes(detections: Detections, class_names: Sequence[str]) -> list[Body]:
+def _boxes(detections: Detections, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """The fields of ``Box``, for boxes that may get more of them."""
     corners = detections.boxes.astype(float)
     sizes = corners[:, 2:] - corners[:, :2]
     centres = (corners[:, 2:] + corners[:, :2]) / 2
@@ -145,7 +158,7 @@ def _boxes(detections: Detections, class_names: Sequence[str]) -> list[Body]:
             "width": box_width,
             "height": box_height,
             "confidence": score,
-            "class": class_name(class_names, class_id),
+            "class_": class_name(class_names, class_id),
             "class_id": class_id,
             "detection_id": str(uuid.uuid4()),
         }
@@ -153,83 +166,97 @@ def _boxes(detections: Detections, class_names: Sequence[str]) -> list[Body]:
     ]
 
 
-def _masks(size: dict[str, int], found: InstanceMasks, class_names: Sequence[str]) -> Body:
-    rows = _boxes(found.detections, class_names)
+def _masks(size: Size, found: InstanceMasks, class_names: Sequence[str]) -> SegmentationAnswer:
+    boxes = _boxes(found.detections, class_names)
     width, height = found.size
     if found.rles is not None:
-        for row, counts in zip(rows, found.rles, strict=True):
-            row["rle"] = {"size": [height, width], "counts": counts}
-            row["mask_format"] = "rle"
+        instances = [
+            Instance(**box, rle=RunLengths((height, width), counts), mask_format="rle")
+            for box, counts in zip(boxes, found.rles, strict=True)
+        ]
     else:
-        for row, polygon in zip(rows, found.polygons, strict=True):
-            row["points"] = [{"x": x, "y": y} for x, y in polygon.astype(float).tolist()]
-            row["mask_format"] = "polygon"
-    grid = {"width": width, "height": height}
-    if grid == size:
-        return {"image": size, "predictions": rows}
-    scales = {"scale_x": size["width"] / width, "scale_y": size["height"] / height}
-    return {
-        "image": grid,
-        "predictions": rows,
-        "original_image": size,
-        "mask_metadata": {"coordinate_system": "mask_grid", **grid, **scales},
-    }
+        instances = [
+            Instance(
+                **box,
+                points=[Point(x, y) for x, y in polygon.astype(float).tolist()],
+                mask_format="polygon",
+            )
+            for box, polygon in zip(boxes, found.polygons, strict=True)
+        ]
+    grid = Size(width, height)
+    body = SegmentationAnswer(image=grid, predictions=instances)
+    if grid != size:
+        body.original_image = size
+        body.mask_metadata = MaskGrid(
+            width=width,
+            height=height,
+            scale_x=size.width / width,
+            scale_y=size.height / height,
+        )
+    return body
 
 
-def _keypoints(
+def _poses(
     found: KeyPoints, class_names: Sequence[str], keypoint_names: Sequence[Sequence[str]]
-) -> list[Body]:
-    rows = _boxes(found.detections, class_names)
-    each = zip(rows, found.points.tolist(), found.confidences.tolist(), strict=True)
-    for row, points, confidences in each:
-        class_id = row["class_id"]
+) -> list[Pose]:
+    poses = []
+    boxes = _boxes(found.detections, class_names)
+    each = zip(boxes, found.points.tolist(), found.confidences.tolist(), strict=True)
+    for box, points, confidences in each:
+        class_id = box["class_id"]
         names = keypoint_names[class_id] if class_id < len(keypoint_names) else ()
-        row["keypoints"] = [
-            {"x": x, "y": y, "confidence": confidence, "class_id": slot, "class": name}
+        keypoints = [
+            Keypoint(x=x, y=y, confidence=confidence, class_id=slot, class_=name)
             for slot, (name, (x, y), confidence) in enumerate(
                 zip(names, points, confidences, strict=False)  # a class may have fewer keypoints
             )
             if confidence > 0
         ]
-    return rows
+        poses.append(Pose(**box, keypoints=keypoints))
+    return poses
 
 
-def _ranking(found: ClassScores, class_names: Sequence[str]) -> Body:
+def _ranking(size: Size, found: ClassScores, class_names: Sequence[str]) -> ClassificationAnswer:
     scores = found.scores.tolist()
-    rows: list[Body] = [
-        {
-            "class": class_name(class_names, class_id),
-            "class_id": class_id,
-            "confidence": round(scores[class_id], 4),
-        }
+    rows = [
+        ClassScore(
+            class_=class_name(class_names, class_id),
+            class_id=class_id,
+            confidence=round(scores[class_id], 4),
+        )
         for class_id in np.flatnonzero(found.above).tolist()
     ]
-    rows.sort(key=lambda row: -row["confidence"])
-    best: Body = rows[0] if rows else {"class": "", "confidence": 0.0}
-    return {"predictions": rows, "top": best["class"], "confidence": best["confidence"]}
+    rows.sort(key=lambda row: -row.confidence)
+    return ClassificationAnswer(
+        image=size,
+        predictions=rows,
+        top=rows[0].class_ if rows else "",
+        confidence=rows[0].confidence if rows else 0.0,
+    )
 
 
-def _labels(found: ClassScores, class_names: Sequence[str]) -> Body:
+def _labels(size: Size, found: ClassScores, class_names: Sequence[str]) -> LabelsAnswer:
     names = [class_name(class_names, class_id) for class_id in range(len(found.scores))]
     scores = zip(names, found.scores.tolist(), strict=True)
-    return {
-        "predictions": {
-            name: {"confidence": score, "class_id": class_id}
+    return LabelsAnswer(
+        image=size,
+        predictions={
+            name: LabelScore(confidence=score, class_id=class_id)
             for class_id, (name, score) in enumerate(scores)
         },
-        "predicted_classes": [names[class_id] for class_id in np.flatnonzero(found.above)],
-    }
+        predicted_classes=[names[class_id] for class_id in np.flatnonzero(found.above)],
+    )
 
 
-def _class_map(found: SemanticMap, class_names: Sequence[str]) -> Body:
+def _class_map(found: SemanticMap, class_names: Sequence[str]) -> ClassMap:
     present = np.flatnonzero(found.pixel_counts()).tolist()
     known = sorted({*range(len(class_names)), *present})
-    return {
-        "segmentation_mask": as_base64(_png(found.class_ids)),
-        "confidence_mask": as_base64(_png(found.confidences)),
-        "class_map": {str(class_id): class_name(class_names, class_id) for class_id in known},
-        "present_class_ids": present,
-    }
+    return ClassMap(
+        segmentation_mask=as_base64(_png(found.class_ids)),
+        confidence_mask=as_base64(_png(found.confidences)),
+        class_map={str(class_id): class_name(class_names, class_id) for class_id in known},
+        present_class_ids=present,
+    )
 
 
 def _png(values: Image) -> bytes:

@@ -7,11 +7,13 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from ipaddress import ip_address
 from types import FrameType
 
 from waitress.server import create_server
 
 from edge_server import __version__
+from edge_server.api.access import Access
 from edge_server.api.app import create_app
 from edge_server.api.status import NAME
 from edge_server.appliance import MEBI, Appliance
@@ -41,8 +43,21 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     appliance = Appliance(settings)
     appliance.store.sweep()
     ready = threading.Event()
-    app = create_app(appliance.pool, appliance.reader, ready)
     listener = _listen(settings.host, settings.port)
+    app = create_app(
+        store=appliance.store,
+        pool=appliance.pool,
+        reader=appliance.reader,
+        ready=ready,
+        access=Access(
+            key=settings.key,
+            key_for=settings.key_for,
+            allow_origins=settings.allow_origins,
+            allowed_hosts=settings.allowed_hosts,
+            loopback=ip_address(listener.getsockname()[0]).is_loopback,
+        ),
+        max_images=settings.max_images,
+    )
     server = create_server(
         app,
         sockets=[listener],

@@ -2,54 +2,39 @@
 
 A host name is resolved once, every address it has is checked, and the connection goes to one of
 these: a name that resolves differently a moment later gains nothing. Redirects are followed here,
-one by one, through the same checks.
+one by one, through the same checks. What is permitted stands in ``url_policy``.
 """
 
 from __future__ import annotations
 
-import base64
 import http.client
 import io
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, Literal
+from ipaddress import ip_address
+from queue import Empty, SimpleQueue
+from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from edge_server.errors import ImageError, SettingsError
+from edge_server.errors import BusyError, ImageError
+from edge_server.images.digest import Credentials, authorization
+from edge_server.images.url_policy import UrlPolicy
 
-_REFUSED_NETWORKS = {
-    ip_network(network): reason
-    for network, reason in (
-        ("0.0.0.0/8", "this machine"),
-        ("127.0.0.0/8", "this machine"),
-        ("::1/128", "this machine"),
-        ("169.254.0.0/16", "link-local"),
-        ("fe80::/10", "link-local"),
-        ("100.100.100.200/32", "a cloud's metadata service"),
-        ("168.63.129.16/32", "a cloud's metadata service"),
-        ("fd00:ec2::/32", "a cloud's metadata service"),
-        ("224.0.0.0/4", "multicast"),
-        ("ff00::/8", "multicast"),
-        ("240.0.0.0/4", "broadcast or reserved"),
-        ("::/8", "unspecified or reserved"),
-        ("fec0::/10", "reserved"),
-    )
-}
-_NAT64 = IPv6Network("64:ff9b::/96")
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
-_UNSAFE_IN_URL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_HOST_NAME = re.compile(r"[a-z0-9._-]{1,253}")
+_LONGEST_URL = 16 * 1024
 _SAFE_IN_PATH = "!$%&'()*+,/:;=?@[]~"
 _CHUNK_BYTES = 64 * 1024
 
-Address = IPv4Address | IPv6Address
 # Address family and what ``socket.connect`` takes for it.
 Endpoint = tuple[socket.AddressFamily, Any]
 
@@ -59,35 +44,30 @@ class UrlFetcher:
 
     def __init__(
         self,
+        policy: UrlPolicy,
         *,
-        url_input: Literal["any", "private", "off"],
-        allow: tuple[str, ...] = (),
         max_bytes: int,
         timeout_s: float,
         max_redirects: int = 5,
+        max_at_once: int = 4,
     ) -> None:
         """Opens no connection.
 
         Args:
-            url_input: fetch from ``any`` address that is not special, from ``private`` ones
-                only, or nothing at all (``off``).
-            allow: host names, addresses and networks (``10.0.0.0/8``) fetched from although
-                their addresses would be refused.
+            policy: what may be fetched.
             max_bytes: largest file fetched.
-            timeout_s: seconds for one picture, redirects included. Only the resolution of a
-                name is bounded by the system's resolver instead.
+            timeout_s: seconds for one picture, name look-up and redirects included.
             max_redirects: redirects followed for one picture.
-
-        Raises:
-            SettingsError: an entry of ``allow`` is no host name, address or network.
+            max_at_once: pictures fetched at the same time; more are refused at once, so that
+                slow cameras cannot take every thread of the server.
         """
-        self._url_input = url_input
-        networks = [_network(entry) for entry in allow]
-        self._allowed_networks = [network for network in networks if network is not None]
-        self._allowed_hosts = frozenset(entry.lower() for entry in allow)
+        self._policy = policy
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._max_redirects = max_redirects
+        self._fetches = threading.BoundedSemaphore(max_at_once)
+        # A look-up may outlive its fetch: the system's resolver cannot be interrupted.
+        self._look_ups = threading.BoundedSemaphore(max_at_once)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -100,34 +80,36 @@ class UrlFetcher:
         Raises:
             ImageError: the URL is malformed or not permitted, or the fetch fails, is too slow
                 or too large. The sentence names the host, never credentials.
+            BusyError: as many pictures as permitted are being fetched.
         """
-        if self._url_input == "off":
-            raise ImageError(
-                "Pictures by URL are switched off on this server. Send the picture itself, or "
-                "have the setting url_input changed to 'any' or 'private'."
-            )
+        _take(self._fetches)
+        try:
+            return self._follow(_parse_url(url))
+        finally:
+            self._fetches.release()
+
+    def _follow(self, target: _Target) -> bytes:
         deadline = time.monotonic() + self._timeout_s
-        target = _parse_url(url)
         for _ in range(self._max_redirects + 1):
+            self._policy.check_url(target.scheme, target.host)
             answer = self._get(target, deadline)
             if isinstance(answer, bytes):
                 return answer
             target = answer
-        raise ImageError(
-            f"The picture cannot be fetched from {target.host!r}: more than "
-            f"{self._max_redirects} redirects."
-        )
+        raise target.failure(f"more than {self._max_redirects} redirects")
 
     def _get(self, target: _Target, deadline: float) -> bytes | _Target:
-        """The body, or where a redirect leads."""
+        """The body, or where a redirect leads. Credentials are sent when they are asked for."""
         try:
-            with self._connection(target, deadline) as sock:
-                response = _request(target, _TimedSocket(sock, deadline))
-                if response.status in _REDIRECTS:
-                    return _redirected(target, response.getheader("Location", ""))
-                if response.status != 200:
-                    raise target.failure(f"it answered with status {response.status}")
-                return self._body(target, response)
+            endpoints = self._resolve(target, deadline)
+            proof = None
+            with self._response(target, endpoints, deadline) as response:
+                if response.status == 401 and target.credentials is not None:
+                    proof = _proof(target, target.credentials, response)
+                else:
+                    return self._read(target, response)
+            with self._response(target, endpoints, deadline, proof) as response:
+                return self._read(target, response)
         except TimeoutError as error:
             raise target.failure(f"it took longer than {self._timeout_s:g} s") from error
         except http.client.HTTPException as error:
@@ -136,43 +118,68 @@ class UrlFetcher:
             raise target.failure(error.strerror or type(error).__name__) from error
 
     @contextmanager
-    def _connection(self, target: _Target, deadline: float) -> Iterator[socket.socket]:
-        with _connect(self._resolve(target), deadline) as sock:
-            self._check_not_own(target, sock)
+    def _response(
+        self,
+        target: _Target,
+        endpoints: list[Endpoint],
+        deadline: float,
+        proof: str | None = None,
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to one request over a connection of its own."""
+        with _connect(endpoints, deadline) as sock:
             if target.scheme == "http":
-                yield sock
+                yield _request(target, _TimedSocket(sock, deadline), proof)
                 return
             sock.settimeout(_remaining(deadline))
             with self._tls.wrap_socket(sock, server_hostname=target.host) as secured:
-                yield secured
+                yield _request(target, _TimedSocket(secured, deadline), proof)
 
-    def _resolve(self, target: _Target) -> list[Endpoint]:
+    def _resolve(self, target: _Target, deadline: float) -> list[Endpoint]:
         """Where ``target`` may be reached; refused when one of its addresses is."""
-        found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        for *_, sockaddr in found:
-            self._check_address(target, str(sockaddr[0]))
-        return [(family, sockaddr) for family, *_, sockaddr in found]
+        endpoints = self._look_up(target, deadline)
+        for family, sockaddr in endpoints:
+            own = _is_own(family, sockaddr)
+            self._policy.check_address(target.host, str(sockaddr[0]), own=own)
+        return endpoints
 
-    def _check_address(self, target: _Target, text: str) -> None:
-        address = _plain_address(text)
-        if self._is_allowed(target, address):
-            return
-        reasons = (why for network, why in _REFUSED_NETWORKS.items() if address in network)
-        reason = next(reasons, None)
-        if reason is None and self._url_input == "private" and address.is_global:
-            reason = "public, and this server fetches from private networks only"
-        if reason is not None:
-            raise target.refusal(f"its address {address} is {reason}")
+    def _look_up(self, target: _Target, deadline: float) -> list[Endpoint]:
+        """Ask the system's resolver, in a thread because it takes no time limit."""
+        answers: SimpleQueue[list[Endpoint] | OSError] = SimpleQueue()
 
-    def _check_not_own(self, target: _Target, sock: socket.socket) -> None:
-        """Only a connection to this very machine has the same address at both ends."""
-        own, peer = sock.getsockname()[0], sock.getpeername()[0]
-        if own == peer and not self._is_allowed(target, _plain_address(peer)):
-            raise target.refusal(f"its address {peer} is this machine")
+        def ask() -> None:
+            try:
+                found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+                answers.put([(family, sockaddr) for family, *_, sockaddr in found])
+            except OSError as error:
+                answers.put(error)
+            finally:
+                self._look_ups.release()
 
-    def _is_allowed(self, target: _Target, address: Address) -> bool:
-        in_network = any(address in network for network in self._allowed_networks)
-        return in_network or target.host in self._allowed_hosts
+        _take(self._look_ups)
+        threading.Thread(target=ask, name="look-up", daemon=True).start()
+        try:
+            answer = answers.get(timeout=_remaining(deadline))
+        except Empty:
+            raise TimeoutError from None
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    def _read(self, target: _Target, response: http.client.HTTPResponse) -> bytes | _Target:
+        if response.status in _REDIRECTS:
+            return _redirected(target, response.getheader("Location", ""))
+        if response.status == 401:
+            reason = "refuses the user name or the password of the URL"
+            if target.credentials is None:
+                reason = "wants a user name and a password, as in http://name:password@host/"
+            raise target.failure(f"it answered with status 401: it {reason}")
+        if response.status != 200:
+            raise target.failure(f"it answered with status {response.status}")
+        if response.headers.get_content_type() == "multipart/x-mixed-replace":
+            raise target.failure(
+                "it sends a stream (MJPEG) that never ends; use the camera's URL for a snapshot"
+            )
+        return self._body(target, response)
 
     def _body(self, target: _Target, response: http.client.HTTPResponse) -> bytes:
         announced = response.length or 0  # 0 where the server does not say
@@ -196,7 +203,7 @@ class _Target:
     host: str
     port: int
     path: str
-    authorization: str | None = field(repr=False)
+    credentials: Credentials | None = field(repr=False)
 
     @property
     def authority(self) -> str:
@@ -209,12 +216,6 @@ class _Target:
 
     def failure(self, reason: str) -> ImageError:
         return ImageError(f"The picture cannot be fetched from {self.host!r}: {reason}.")
-
-    def refusal(self, reason: str) -> ImageError:
-        return ImageError(
-            f"Pictures are not fetched from {self.host!r}: {reason}. Send the picture itself, or "
-            "have the host added to the setting url_allow."
-        )
 
 
 class _TimedSocket(io.RawIOBase):
@@ -246,52 +247,115 @@ class _TimedSocket(io.RawIOBase):
 
 
 def _parse_url(url: str, base: str = "") -> _Target:
-    if _UNSAFE_IN_URL.search(url):
+    if len(url) > _LONGEST_URL:
+        raise ImageError(
+            f"The picture's URL has {len(url)} characters; at most {_LONGEST_URL} are accepted."
+        )
+    if "\\" in url or _CONTROL.search(url):
         raise ImageError("The picture's URL contains a backslash or a control character.")
     try:
         parts = urlsplit(urljoin(base, url))
-        host, port = (parts.hostname or "").encode("idna").decode("ascii"), parts.port
+        host, port, credentials = _host(parts.hostname or ""), parts.port, None
+        if parts.username is not None:
+            credentials = _credentials(parts.username, parts.password or "")
     except ValueError:  # its text may quote credentials
         raise ImageError("The picture's URL is malformed.") from None
     if parts.scheme not in _PORTS or not host:
         raise ImageError("The picture's URL must begin with http:// or https:// and a host.")
     query = f"?{parts.query}" if parts.query else ""
-    authorization = None
-    if parts.username is not None:
-        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = f"Basic {base64.b64encode(credentials.encode()).decode('ascii')}"
     return _Target(
         scheme=parts.scheme,
         host=host,
         port=_PORTS[parts.scheme] if port is None else port,
         path=quote(f"{parts.path or '/'}{query}", safe=_SAFE_IN_PATH),
-        authorization=authorization,
+        credentials=credentials,
     )
+
+
+def _host(name: str) -> str:
+    """The host of a URL as it is looked up, compared and shown; empty stays empty.
+
+    Raises:
+        ValueError: it is no host name and no address.
+    """
+    if ":" in name:
+        return str(ip_address(name))
+    if not name:
+        return name
+    host = name.encode("idna").decode("ascii").lower().removesuffix(".")
+    if not _HOST_NAME.fullmatch(host):
+        raise ValueError
+    return host
+
+
+def _credentials(user: str, password: str) -> Credentials:
+    """Both as the server knows them, without the escapes of a URL.
+
+    Raises:
+        ValueError: there is a control character in one of them.
+    """
+    credentials = Credentials(unquote(user), unquote(password))
+    if any(_CONTROL.search(text) for text in credentials):
+        raise ValueError
+    return credentials
 
 
 def _redirected(target: _Target, location: str) -> _Target:
     if not location:
         raise target.failure("it redirects without saying where")
     hop = _parse_url(location, base=f"{target.origin}{target.path}")
-    if hop.origin == target.origin and hop.authorization is None:
-        return replace(hop, authorization=target.authorization)
+    if hop.origin == target.origin and hop.credentials is None:
+        return replace(hop, credentials=target.credentials)
     return hop
 
 
-def _request(target: _Target, sock: _TimedSocket) -> http.client.HTTPResponse:
+def _proof(target: _Target, credentials: Credentials, response: http.client.HTTPResponse) -> str:
+    """What to answer to a server that asks who is there."""
+    challenges = response.headers.get_all("WWW-Authenticate", [])
+    proof = authorization(challenges, credentials, target.path)
+    if proof is None:
+        raise target.failure(
+            "it answered with status 401 and asks for credentials in a way that is not "
+            "understood here; Digest (SHA-256 or MD5, qop auth) and Basic are"
+        )
+    return proof
+
+
+def _request(target: _Target, sock: _TimedSocket, proof: str | None) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection(target.host, target.port)
     connection.auto_open = 0  # it must never connect by itself
     connection.sock = sock
-    headers = {
+    headers: dict[str, str | bytes] = {
         "Host": target.authority,
         "User-Agent": "edge-server",
         "Accept": "image/*",
         "Connection": "close",
     }
-    if target.authorization is not None:
-        headers["Authorization"] = target.authorization
+    if proof is not None:
+        headers["Authorization"] = proof.encode("utf-8", "surrogateescape")
     connection.request("GET", target.path, headers=headers)
     return connection.getresponse()
+
+
+def _take(places: threading.BoundedSemaphore) -> None:
+    if not places.acquire(blocking=False):
+        raise BusyError(
+            "As many pictures as this server permits are being fetched by URL. Try again shortly, "
+            "or send the picture itself."
+        )
+
+
+def _is_own(family: socket.AddressFamily, sockaddr: Any) -> bool:  # noqa: ANN401
+    """Whether this very machine has the address: it alone is reached from the same address.
+
+    Connecting a datagram socket sends nothing, it only chooses the way.
+    """
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(sockaddr)
+            return bool(probe.getsockname()[0] == probe.getpeername()[0])
+    except OSError:
+        return False
 
 
 def _connect(endpoints: list[Endpoint], deadline: float) -> socket.socket:
@@ -315,26 +379,3 @@ def _remaining(deadline: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
-
-
-def _plain_address(text: str) -> Address:
-    """The address, or the IPv4 address that an IPv6 one stands for."""
-    address = ip_address(text)
-    if isinstance(address, IPv4Address):
-        return address
-    if address in _NAT64:
-        return IPv4Address(int(address) & 0xFFFFFFFF)
-    teredo = address.teredo
-    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else address)
-
-
-def _network(entry: str) -> IPv4Network | IPv6Network | None:
-    """An entry of the setting ``url_allow`` as a network; None when it is a host name."""
-    try:
-        return ip_network(entry, strict=False)
-    except ValueError:
-        if re.fullmatch(r"[^\s/:@]+", entry):
-            return None
-        raise SettingsError(
-            f"The setting url_allow has {entry!r}, which is no host name, address or network."
-        ) from None

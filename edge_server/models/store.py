@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge_server.errors import ModelExistsError, ModelNotFoundError
+from edge_server.models.aliases import resolve_alias
 from edge_server.models.identify import Hints
 from edge_server.models.ids import model_folder, model_id_of
 from edge_server.models.importing import import_model
@@ -23,6 +24,17 @@ class ModelStore:
         """``root`` is made when the first model is added; ``bundled`` is only read."""
         self._root = root
         self._bundled = bundled
+
+    def resolve(self, model_id: str) -> str:
+        """The id of the model that ``model_id`` means.
+
+        An alias stands for its target, unless a model is installed under the alias itself.
+        """
+        target = resolve_alias(model_id)
+        roots = (self._root, self._bundled)
+        if target != model_id and any(model_folder(root, model_id).is_dir() for root in roots):
+            return model_id
+        return target
 
     def find(self, model_id: str) -> ModelPackage:
         """The package installed under ``model_id``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from edge_server.vision.params import InferParams
 from edge_server.vision.predictions import Image, Prediction
 from edge_server.vision.preprocess import make_feed, make_preprocess
 from engines.base import Array, Engine, EngineError
+from engines.device import private_bytes
 from engines.onnx_cpu import open_onnx
 
 
@@ -41,6 +43,8 @@ class Model:
     Attributes:
         package: what it was loaded from.
         max_pass: most pictures that the network takes at once.
+        nbytes: memory that it holds; see ``load_model``.
+        inferences: pictures answered so far.
     """
 
     def __init__(self, package: ModelPackage, engine: Engine) -> None:
@@ -54,6 +58,9 @@ class Model:
             ValueError: the network is not what its package says.
         """
         self.package = package
+        self.nbytes = engine.nbytes
+        self.inferences = 0
+        self._lock = threading.Lock()
         self._engine = engine
         spec = engine.inputs[0]
         self._static_batch = spec.shape[0]
@@ -81,6 +88,16 @@ class Model:
         """The batch size fixed in the network; None when any size runs."""
         return self._static_batch
 
+    @property
+    def engine_name(self) -> str:
+        """What runs it: ``onnxruntime-cpu``."""
+        return self._engine.name
+
+    @property
+    def precision(self) -> str:
+        """``fp32``, ``fp16`` or ``int8``; see ``Engine.precision``."""
+        return self._engine.precision
+
     def predict(
         self, images: Sequence[Image], params: InferParams
     ) -> tuple[list[Prediction], Timings]:
@@ -100,6 +117,8 @@ class Model:
             part, spent = self._predict_pass(images[start : start + self.max_pass], params)
             predictions += part
             timings += spent
+        with self._lock:
+            self.inferences += len(images)
         return predictions, timings
 
     def close(self) -> None:
@@ -129,18 +148,25 @@ class Model:
 def load_model(package: ModelPackage, *, threads: int) -> Model:
     """Open the weights on the best engine of this device and prove that they answer.
 
+    Its ``nbytes`` are what this process grew by while it was opened and ran once, because an
+    engine repacks weights and keeps the arena of a run: several times the size of the file. What
+    other threads allocate or free meanwhile counts too, so the engine's own figure is the least.
+
     Raises:
         ModelFailedError: the weights cannot be opened, run or decoded; the message says why.
     """
+    before = private_bytes()
     try:
         engine = open_onnx(package.weights, threads=threads)
     except EngineError as error:
         raise ModelFailedError(f"Model {package.model_id} cannot be loaded: {error}") from error
     try:
-        return Model(package, engine)
+        model = Model(package, engine)
     except (EngineError, ValueError) as error:
         engine.close()
         raise ModelFailedError(f"Model {package.model_id} cannot be loaded: {error}") from error
+    model.nbytes = max(model.nbytes, private_bytes() - before)
+    return model
 
 
 def _padded(pixels: Array, batch: int | None) -> Array:

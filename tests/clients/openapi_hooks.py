@@ -48,10 +48,8 @@ def map_case(context: HookContext, case: Case) -> Case:
 def filter_case(context: HookContext, case: Case) -> bool:
     """``/model/add`` fits ``/{project}/{version}`` too, but answers as itself."""
     names = (case.path_parameters or {}).values()
-    made = f"/{'/'.join(map(str, names))}"
-    return (
-        case.path != "/{project}/{version}" or made not in case.operation.schema.raw_schema["paths"]
-    )
+    others = case.operation.schema.raw_schema["paths"]
+    return case.path != "/{project}/{version}" or f"/{'/'.join(map(str, names))}" not in others
 
 
 def _fields(body: dict, model: Path) -> dict:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto
+from onnxruntime.quantization import quantize_dynamic
 
+from edge_server.models.store import BUNDLED_MODELS
 from engines.base import EngineError, EngineOpenError, FeedError, TensorSpec
 from engines.onnx_cpu import OnnxCpuEngine, open_onnx
 from tests.networks import head_rows, save_detector
@@ -30,7 +32,11 @@ def test_declares_inputs_and_outputs_with_dynamic_dimensions_as_none(engine):
     assert engine.inputs == (TensorSpec("images", np.dtype(np.float32), (None, 3, 64, 64)),)
     assert engine.outputs == (TensorSpec("output0", np.dtype(np.float32), (None, 6, 84)),)
     assert engine.name == "onnxruntime-cpu"
-    assert engine.nbytes > 0
+
+
+def test_holds_at_least_its_weights(tmp_path):
+    path = save_detector(tmp_path / "net.onnx", ROWS)
+    assert open_onnx(path, threads=1).nbytes == path.stat().st_size
 
 
 def test_runs_batches_of_any_size(engine):
@@ -78,6 +84,14 @@ def test_half_precision_weights_take_half_precision_pictures(tmp_path):
     engine = open_onnx(path, threads=1)
     output = engine.run({"images": pictures(1.0).astype(np.float16)})["output0"]
     assert output.dtype == np.float16
+    assert engine.precision == "fp16"
+
+
+def test_tells_the_precision_of_the_weights_that_users_have(tmp_path):
+    weights = BUNDLED_MODELS / "demo-trays" / "1" / "weights.onnx"
+    quantize_dynamic(weights, tmp_path / "int8.onnx")
+    assert open_onnx(weights, threads=1).precision == "fp32"
+    assert open_onnx(tmp_path / "int8.onnx", threads=1).precision == "int8"
 
 
 def test_metadata_is_what_the_exporter_wrote(tmp_path):

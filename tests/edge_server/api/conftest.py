@@ -6,6 +6,7 @@ import base64
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +40,16 @@ class Answer:
 
 
 def send(
-    url: str, body: bytes | None = None, content_type: str | None = None, method: str | None = None
+    url: str,
+    body: bytes | None = None,
+    content_type: str | None = None,
+    method: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """One request; the content type is sent only when it is given."""
-    headers = {} if content_type is None else {"Content-Type": content_type}
-    if body is not None and content_type is None:
-        headers = {"Content-Type": ""}  # urllib would add one of its own
+    headers = {"Content-Type": content_type or "", **(headers or {})}
+    if body is None and content_type is None:
+        del headers["Content-Type"]  # to a body without one, urllib would add its own
     request = urllib.request.Request(url, data=body, headers=headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=60) as response:

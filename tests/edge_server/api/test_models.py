@@ -43,7 +43,7 @@ def test_the_registry_describes_a_model_with_null_where_nothing_is_known(fresh):
         "input_width": 64,
         "vram_bytes": None,
         "request_aliases": [],
-        "request_paths": [],
+        "request_paths": ["/model/add"],
     }
     assert answer.json["gpu_memory_total"] is None
     (dynamic,) = post(f"{fresh}/model/clear", {}).json["models"] or [None]

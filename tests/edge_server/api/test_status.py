@@ -10,10 +10,12 @@ import falcon.testing
 import pytest
 
 from edge_server import __version__
+from edge_server.api.access import Access
 from edge_server.api.app import create_app
 from edge_server.errors import BusyError
 from edge_server.images.fetch import UrlFetcher
 from edge_server.images.sources import ImageReader
+from edge_server.images.url_policy import UrlPolicy
 from edge_server.serving.pool import ModelPool
 from tests.edge_server.api.conftest import as_object, picture, send
 from tests.support import running_server, wait_until_ready
@@ -23,9 +25,12 @@ def client(load=None, ready=True):
     event = threading.Event()
     if ready:
         event.set()
-    fetcher = UrlFetcher(url_input="off", allow=(), max_bytes=1000, timeout_s=1)
+    fetcher = UrlFetcher(UrlPolicy(url_input="off"), max_bytes=1000, timeout_s=1)
     reader = ImageReader(max_pixels=10**6, fetcher=fetcher)
-    return falcon.testing.TestClient(create_app(ModelPool(load or pytest.fail), reader, event))
+    pool = ModelPool(load or pytest.fail)
+    return falcon.testing.TestClient(
+        create_app(store=None, pool=pool, reader=reader, ready=event, access=Access(), max_images=1)
+    )
 
 
 def failing(error):

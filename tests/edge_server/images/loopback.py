@@ -9,9 +9,11 @@ import pytest
 
 from edge_server.errors import ImageError
 from edge_server.images.fetch import UrlFetcher
+from edge_server.images.url_policy import UrlPolicy
 
 PICTURE = bytes(range(256)) * 40
 PUBLIC = "93.184.216.34"
+LIMITS = ("max_redirects", "max_at_once")
 
 
 class Site(ThreadingHTTPServer):
@@ -87,14 +89,15 @@ def serving(site):
         site.server_close()
 
 
-def fetcher(url_input="any", allow=("127.0.0.1",), max_bytes=10**6, timeout_s=5.0, **limits):
-    return UrlFetcher(
-        url_input=url_input, allow=allow, max_bytes=max_bytes, timeout_s=timeout_s, **limits
-    )
+def fetcher(allow=("127.0.0.1",), max_bytes=10**6, timeout_s=5.0, **settings):
+    """A fetcher; ``settings`` are those of its policy, and its limits."""
+    limits = {name: settings.pop(name) for name in LIMITS if name in settings}
+    policy = UrlPolicy(allow=allow, **settings)
+    return UrlFetcher(policy, max_bytes=max_bytes, timeout_s=timeout_s, **limits)
 
 
-def refusal(url, **policy):
+def refusal(url, **settings):
     """The sentence with which ``url`` is refused."""
     with pytest.raises(ImageError) as caught:
-        fetcher(**policy).fetch(url)
+        fetcher(**settings).fetch(url)
     return str(caught.value)

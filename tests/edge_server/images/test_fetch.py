@@ -1,5 +1,6 @@
-"""Pictures by URL: what is sent, what comes back, limits and credentials. Loopback only."""
+"""Pictures by URL: what is sent, what comes back, and limits. Loopback only."""
 
+import contextlib
 import shutil
 import socket
 import ssl
@@ -9,6 +10,7 @@ import time
 
 import pytest
 
+from edge_server.errors import BusyError, ImageError
 from tests.edge_server.images.loopback import (
     PICTURE,
     PUBLIC,
@@ -29,7 +31,7 @@ def test_the_body_of_an_allowed_address_is_fetched(site):
 
 
 def test_one_fetcher_serves_many_threads(site):
-    shared, bodies = fetcher(), []
+    shared, bodies = fetcher(max_at_once=8), []
     threads = [
         threading.Thread(target=lambda: bodies.append(shared.fetch(site.url()))) for _ in range(8)
     ]
@@ -154,6 +156,77 @@ def test_a_silent_tls_server_meets_the_deadline():
         assert "longer than 0.2 s" in refusal(f"https://127.0.0.1:{port}/", timeout_s=0.2)
 
 
+# --- how many at once ---
+
+
+def test_one_fetch_more_than_permitted_is_refused_at_once(site):
+    arrived, leave = threading.Event(), threading.Event()
+
+    def wait(handler):
+        arrived.set()
+        leave.wait(30)
+        send(PICTURE)(handler)
+
+    site.pages["/slow"] = wait
+    shared, bodies = fetcher(max_at_once=1, timeout_s=30), []
+    slow = threading.Thread(target=lambda: bodies.append(shared.fetch(site.url("/slow"))))
+    slow.start()
+    assert arrived.wait(30)
+    with pytest.raises(BusyError, match="being fetched by URL"):
+        shared.fetch(site.url())
+    leave.set()
+    slow.join()
+    assert bodies == [PICTURE]
+    assert shared.fetch(site.url()) == PICTURE, "there is room again"
+
+
+@pytest.mark.parametrize("path", ["/picture", "/missing"])
+def test_a_fetch_makes_room_however_it_ends(site, path):
+    site.pages["/missing"] = send(b"", 404)
+    shared = fetcher(max_at_once=1)
+    for _ in range(3):
+        with contextlib.suppress(ImageError):
+            shared.fetch(site.url(path))
+    assert shared.fetch(site.url()) == PICTURE
+
+
+@pytest.fixture
+def slow_names(monkeypatch):
+    """A resolver that answers loopback, but not before the event is set."""
+    event = threading.Event()
+
+    def look_up(host, port, *args, **kwargs):
+        event.wait(30)
+        return [(socket.AF_INET, 1, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield event
+    event.set()
+    for thread in threading.enumerate():
+        if thread.name == "look-up":
+            thread.join()
+
+
+def test_a_slow_look_up_meets_the_deadline(slow_names, connections):
+    assert "longer than 0.2 s" in refusal("http://camera.example/", timeout_s=0.2)
+    assert connections == []
+
+
+def test_look_ups_left_behind_are_bounded(site, slow_names):
+    shared = fetcher(max_at_once=2, timeout_s=0.2)
+    for _ in range(2):
+        with pytest.raises(ImageError, match="longer than"):
+            shared.fetch(site.url())
+    with pytest.raises(BusyError):
+        shared.fetch(site.url())
+    assert sum(thread.name == "look-up" for thread in threading.enumerate()) == 2
+    slow_names.set()
+    for thread in threading.enumerate():
+        if thread.name == "look-up":
+            thread.join()
+    assert shared.fetch(site.url()) == PICTURE
+
+
 # --- answers that are no picture ---
 
 
@@ -190,6 +263,14 @@ def test_an_answer_that_breaks_the_protocol_is_refused_and_not_quoted(site, answ
     assert "SSH" not in sentence
 
 
+def test_a_stream_is_refused_with_advice(site):
+    kind = "multipart/x-mixed-replace; boundary=frame"
+    site.pages["/picture"] = send(PICTURE, Content_Type=kind, Content_Length=None)
+    sentence = refusal(site.url())
+    assert "a stream (MJPEG)" in sentence
+    assert "URL for a snapshot" in sentence
+
+
 def test_a_closed_port_is_an_image_error():
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
@@ -202,43 +283,6 @@ def test_a_name_that_does_not_resolve_is_an_image_error(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     assert "'nowhere.example': Name or service not known" in refusal("http://nowhere.example/")
-
-
-# --- credentials ---
-
-
-def test_credentials_of_the_url_are_sent_as_basic_authorization(site):
-    fetcher().fetch(site.url(credentials="us%40er:p%3Aw@"))
-    assert site.requests[0][1]["authorization"] == "Basic dXNAZXI6cDp3"
-
-
-def test_credentials_stay_on_a_redirect_within_the_origin(site):
-    site.pages["/old"] = redirect(site.url())
-    fetcher().fetch(site.url("/old", credentials="user:secret@"))
-    assert [headers["authorization"] for _, headers in site.requests] == [
-        "Basic dXNlcjpzZWNyZXQ="
-    ] * 2
-
-
-def test_credentials_do_not_follow_a_redirect_to_another_origin(site, other_site):
-    site.pages["/old"] = redirect(other_site.url())
-    assert fetcher().fetch(site.url("/old", credentials="user:secret@")) == PICTURE
-    assert "authorization" not in other_site.requests[0][1]
-
-
-@pytest.mark.parametrize("path", ["/missing", "/loop", "/slow", "/cut", "/away"])
-def test_no_error_shows_credentials(site, path):
-    site.pages |= {
-        "/missing": send(b"", 404),
-        "/loop": redirect("/loop"),
-        "/slow": raw(b"", pause_s=0.05),
-        "/cut": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
-        "/away": redirect("http://user:secret@127.0.0.2/"),
-    }
-    sentence = refusal(site.url(path, credentials="user:secret@"), timeout_s=0.2)
-    assert "127.0.0." in sentence
-    assert "secret" not in sentence
-    assert "user" not in sentence
 
 
 # --- TLS ---

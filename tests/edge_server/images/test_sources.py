@@ -10,6 +10,7 @@ import pytest
 from edge_server.errors import ImageError
 from edge_server.images.fetch import UrlFetcher
 from edge_server.images.sources import ImageReader
+from edge_server.images.url_policy import UrlPolicy
 
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 PNG = cv2.imencode(".png", PIXELS)[1].tobytes()
@@ -20,7 +21,7 @@ class OnePicture(UrlFetcher):
     """Answers every URL with the same file, and keeps the URLs."""
 
     def __init__(self):
-        super().__init__(url_input="any", max_bytes=1, timeout_s=1)
+        super().__init__(UrlPolicy(), max_bytes=1, timeout_s=1)
         self.urls = []
 
     def fetch(self, url):

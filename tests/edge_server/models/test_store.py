@@ -57,6 +57,16 @@ def test_a_word_and_a_project_of_the_same_name_do_not_clash(store, weights):
     assert store.find("bolts/1").model_id == "bolts/1"
 
 
+def test_an_alias_means_its_target_until_a_model_is_installed_under_that_word(store, weights):
+    assert store.resolve("yolov8n-640") == "coco/3"
+    install(store, "coco/3", weights)
+    assert store.resolve("yolov8n-640") == "coco/3"
+    install(store, "yolov8n-640", weights)
+    assert store.resolve("yolov8n-640") == "yolov8n-640"
+    assert store.resolve("yolov8s-640") == "coco/6"
+    assert store.resolve("bolts/1") == "bolts/1"
+
+
 def test_the_demo_models_are_there_from_the_start_and_stay(store):
     assert store.ids() == DEMOS
     assert store.is_bundled("demo-parts/1")

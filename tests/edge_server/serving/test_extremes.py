@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
-import orjson
 import pytest
 
 from edge_server.api import responses
@@ -29,7 +29,7 @@ def answer(model, image, params=None):
     (found,), _ = model.predict([image], params or InferParams(confidence=0.1, rle_masks=True))
     body, jpeg = responses.answer(model.package, image, found, Drawing(labels=True, stroke=2))
     assert jpeg
-    return orjson.loads(orjson.dumps(body))
+    return msgspec.json.decode(msgspec.json.encode(body))
 
 
 @pytest.mark.parametrize("name", BY_NAME)

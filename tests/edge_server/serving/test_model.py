@@ -7,6 +7,7 @@ import pytest
 
 from edge_server.errors import ModelFailedError
 from edge_server.models.package import ModelPackage
+from edge_server.serving import model as serving_model
 from edge_server.serving.model import Model, load_model
 from edge_server.vision.params import InferParams, Thresholds
 from edge_server.vision.preprocess import NetworkInput
@@ -64,6 +65,22 @@ def test_no_pass_is_larger_than_the_package_allows(tmp_path, monkeypatch):
     )
     model.predict(pictures(*range(7)), InferParams())
     assert sizes == [3, 3, 1]
+
+
+def test_a_loaded_model_tells_what_runs_it_and_what_it_did(tmp_path):
+    model = load_model(package(tmp_path), threads=1)
+    assert (model.engine_name, model.precision) == ("onnxruntime-cpu", "fp32")
+    assert model.inferences == 0
+    model.predict(pictures(0, 1, 2), InferParams())
+    model.predict(pictures(3), InferParams())
+    assert model.inferences == 4
+
+
+def test_a_model_holds_what_the_process_grew_by_and_at_least_its_weights(tmp_path, monkeypatch):
+    least = load_model(package(tmp_path), threads=1).package.weights.stat().st_size
+    for readings, held in [((100, 100), least), ((100, 100 + 5 * least), 5 * least)]:
+        monkeypatch.setattr(serving_model, "private_bytes", iter(readings).__next__)
+        assert load_model(package(tmp_path), threads=1).nbytes == held
 
 
 def test_no_pictures_give_no_predictions(tmp_path):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from edge_server.errors import BusyError, ModelFailedError, ModelNotFoundError
+from edge_server.errors import BusyError, ModelFailedError, ModelNotFoundError, PackageError
 from edge_server.serving.pool import ModelPool
 
 
@@ -70,13 +70,15 @@ def test_concurrent_first_requests_load_a_model_once(pool, loader):
     with ThreadPoolExecutor(8) as threads:
 
         def ask():
-            with pool.lease("a/1") as model:
-                return model
+            with pool.lease("a/1") as lease:
+                return lease
 
         answers = [threads.submit(ask) for _ in range(8)]
         wait_for(lambda: loader.calls)
         loader.gate.set()
-        assert {id(answer.result()) for answer in answers} == {id(loader.models[0])}
+        leases = [answer.result() for answer in answers]
+    assert {id(lease.model) for lease in leases} == {id(loader.models[0])}
+    assert sum(lease.load_s > 0 for lease in leases) == 1  # whoever waited loaded nothing
     assert loader.calls == ["a/1"]
 
 
@@ -89,6 +91,83 @@ def test_the_registry_answers_while_a_model_loads(pool, loader):
     loader.gate.set()
     thread.join()
     assert [model.model_id for model in pool.loaded()] == ["a/1", "b/1"]
+
+
+def test_an_alias_and_its_target_are_one_model_listed_under_the_target(pool, loader):
+    with pool.lease("yolov8n-640", path="/infer/object_detection") as (model, load_s):
+        assert load_s > 0
+    assert pool.add("coco/3", path="/coco/3") == 0
+    assert loader.calls == ["coco/3"]
+    (state,) = pool.states()
+    assert (state.model_id, state.model) == ("coco/3", model)
+    assert state.aliases == ("yolov8n-640",)
+    assert state.paths == ("/coco/3", "/infer/object_detection")
+    pool.remove("yolov8n-640")
+    assert pool.states() == []
+
+
+def test_whoever_makes_the_pool_decides_what_an_id_means(loader):
+    pool = ModelPool(loader, resolve=str.lower)
+    pool.add("A/1")
+    assert loader.calls == ["a/1"]
+    assert pool.states()[0].aliases == ("A/1",)
+
+
+def test_callers_cannot_fill_the_memory_with_paths(pool):
+    for number in range(1000):
+        pool.add("a/1", path=f"/{number}")
+    assert 1 < len(pool.states()[0].paths) < 100
+
+
+def test_a_state_tells_how_long_ago_a_model_was_loaded_and_used(pool, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pool.add("a/1")
+    now[0] += 60
+    with pool.lease("a/1"):
+        now[0] += 5
+    (state,) = pool.states()
+    assert (state.state, state.age_s, state.idle_s) == ("loaded", 65, 5)
+    assert state.load_s > 0
+
+
+def test_a_model_is_loading_then_failed_then_loaded(pool, loader):
+    loader.gate.clear()
+    loader.error = ModelFailedError("Model a/1 cannot be loaded: no memory.")
+    thread = in_background(lambda: pytest.raises(ModelFailedError, pool.add, "a/1"))
+    wait_for(lambda: loader.calls)
+    assert [(state.state, state.model) for state in pool.states()] == [("loading", None)]
+    loader.gate.set()
+    thread.join()
+    (state,) = pool.states()
+    assert (state.model_id, state.state) == ("a/1", "failed")
+    assert state.error == "Model a/1 cannot be loaded: no memory."
+    loader.error = None
+    pool.add("a/1")
+    assert [state.state for state in pool.states()] == ["loaded"]
+
+
+@pytest.mark.parametrize("forget", [lambda pool: pool.remove("a/1"), lambda pool: pool.clear()])
+def test_a_failure_is_forgotten_with_its_model(pool, loader, forget):
+    loader.error = PackageError("damaged")
+    with pytest.raises(PackageError):
+        pool.add("a/1")
+    forget(pool)
+    assert pool.states() == []
+
+
+def test_failures_that_are_remembered_are_few_and_of_models_that_exist(pool, loader):
+    loader.error = ModelNotFoundError("not installed")
+    with pytest.raises(ModelNotFoundError):
+        pool.add("nothing/1")
+    assert pool.states() == []
+    loader.error = ModelFailedError("broken")
+    for number in range(1000):
+        with pytest.raises(ModelFailedError):
+            pool.add(f"a/{number}")
+    remembered = [state.model_id for state in pool.states()]
+    assert 1 < len(remembered) < 100
+    assert remembered[-1] == "a/999"
 
 
 def test_a_failed_load_is_told_and_tried_again_later(pool, loader):
@@ -146,8 +225,9 @@ def test_a_model_removed_while_it_loads_is_closed(pool, loader):
 def test_a_removed_model_is_loaded_again_on_demand(pool, loader):
     pool.add("a/1")
     pool.clear()
-    with pool.lease("a/1") as model:
+    with pool.lease("a/1") as (model, load_s):
         assert model is loader.models[1]
+        assert load_s > 0
 
 
 def test_removing_what_is_not_loaded_is_fine(pool):
@@ -164,14 +244,16 @@ def test_requests_and_removals_race_without_error(pool, loader):
 
     def use():
         for _ in range(300):
-            with pool.lease("a/1") as model:
+            with pool.lease("a/1") as (model, _):
                 assert model.closed == 0
 
     remover = in_background(remove)
-    with ThreadPoolExecutor(4) as threads:
-        for done in [threads.submit(use) for _ in range(4)]:
-            done.result()
-    stop.set()
-    remover.join()
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            for done in [threads.submit(use) for _ in range(4)]:
+                done.result()
+    finally:
+        stop.set()
+        remover.join()
     pool.clear()
     assert all(model.closed == 1 for model in loader.models)

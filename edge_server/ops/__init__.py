@@ -1,0 +1,1 @@
+"""What operators watch: counted here, read at ``GET /metrics``."""
