@@ -37,7 +37,7 @@ def report(clients_python: Path, tmp_path_factory: pytest.TempPathFactory) -> di
         done = subprocess.run(
             command,
             cwd=folder,
-            env={**os.environ, "SCHEMATHESIS_HOOKS": str(CLIENTS / "openapi_hooks.py")},
+            env={**os.environ, "OPENAPI_HOOKS": str(CLIENTS / "openapi_hooks.py")},
             capture_output=True,
             text=True,
             timeout=400,
