@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
-import orjson
+import msgspec
 from waitress.parser import HTTPRequestParser
 from waitress.receiver import ChunkedReceiver
 from waitress.task import ErrorTask
@@ -204,7 +204,7 @@ class JsonErrorTask(ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         """Write the whole answer; the connection is closed after it."""
         error: Error = self.request.error
-        body = orjson.dumps({"message": self._message(error)})
+        body = msgspec.json.encode({"message": self._message(error)})
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.set_close_on_finish()
