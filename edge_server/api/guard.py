@@ -164,6 +164,7 @@ class StrictChunks(ChunkedReceiver):  # type: ignore[misc]
 class GuardedParser(HTTPRequestParser):  # type: ignore[misc]
     """Reads one request, once its head is known to have one meaning. One thread at a time."""
 
+    path = ""  # waitress names it when a client leaves, even if nothing was parsed
     body_rcv: Any
     expect_continue: bool
     error: Error | None
