@@ -175,7 +175,7 @@ def test_what_the_page_calls_curl_gives_the_same_answer(page, tmp_path: Path, pr
     assert len(json.loads(done.stdout)["predictions"]) == predictions
 
 
-@pytest.mark.parametrize("media_type", ["text/plain", "multipart/form-data"])
+@pytest.mark.parametrize("media_type", ["image/jpeg", "text/plain", "multipart/form-data"])
 def test_older_route_takes_the_picture_as(page, media_type: str, predictions: int):
     operation = opened(page, "post_project_version")
     operation.locator("input[type=file]").set_input_files(PICTURE)
