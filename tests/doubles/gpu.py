@@ -34,6 +34,7 @@ class FakeGpu:
     execute       ``"false"``, ``"sticky"``, ``"out of memory"``
     alloc         ``"out of memory"``: device and page-locked memory
     copy          ``"sticky"``, ``"once"``
+    free          ``"once"``: the memory stays taken
     ============= ============================================================================
     """
 
@@ -122,6 +123,8 @@ class FakeGpu:
         return address, self._blocks[address]
 
     def release(self, address: int, kind: str, thread: int) -> None:
+        if self.fault("free"):
+            raise GpuError("cuMemFree failed: invalid argument")
         with self._lock:
             del self._blocks[address]
         self.destroyed(kind, thread)
@@ -142,10 +145,13 @@ class FakeStream:
     work: deque[Callable[[], None]] = field(default_factory=deque)
 
     def wait(self) -> None:
-        while self.work:
+        try:
+            while self.work:
+                self.gpu.need_health("cuStreamSynchronize")
+                self.work.popleft()()
             self.gpu.need_health("cuStreamSynchronize")
-            self.work.popleft()()
-        self.gpu.need_health("cuStreamSynchronize")
+        finally:
+            self.work.clear()  # on a broken GPU nothing of it will ever be done
 
 
 class _Stack:

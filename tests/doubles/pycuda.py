@@ -115,6 +115,7 @@ class Context(Double):
     def pop(cls) -> None:
         if not cls.gpu.stack:
             raise GpuError("context::pop failed: invalid device context")
+        cls.gpu.need_health("cuCtxPopCurrent")  # refused, it leaves the context on the stack
         cls.gpu.stack.pop()
 
     @guarded
@@ -124,6 +125,8 @@ class Context(Double):
         self._valid = False
         if self._thread == threading.get_ident():  # else silently nothing, and a leak
             self.gpu.alive["context"] -= 1
+        while self in self.gpu.stack:
+            self.gpu.stack.remove(self)
 
     @classmethod
     @guarded
