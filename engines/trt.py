@@ -57,7 +57,7 @@ _PROFILE = 0  # every plan of ours has one optimization profile
 
 
 class CapturedLog(trt.ILogger):  # type: ignore[misc]  # the module has no types
-    """TensorRT's log: warnings and errors, for whoever captures them meanwhile. Thread-safe."""
+    """TensorRT's log: its errors, for whoever captures them meanwhile. Thread-safe."""
 
     def __init__(self) -> None:
         trt.ILogger.__init__(self)  # pybind11 insists
