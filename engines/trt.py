@@ -195,7 +195,6 @@ class _Session:
                     raise EngineError(f"TensorRT refused to run. {LOG}")
                 return self._collect()
             except EngineError as error:
-                self._shapes.clear()  # nobody knows how far it came
                 if self._cuda.lost():
                     raise EngineLostError(f"The GPU is lost to this process: {error}") from error
                 raise
