@@ -33,10 +33,10 @@ _REASONS: tuple[tuple[str, FailureKind, str], ...] = (
     ("insufficient memory", "out_of_memory", "The device ran out of memory."),
     (
         "could not find any implementation",
-        "unsupported",
+        "other",
         "TensorRT has no kernel for a part of this network: try another --precision.",
     ),
-    ("driver version is insufficient", "unsupported", "There is no usable NVIDIA driver."),
+    ("driver version is insufficient", "other", "There is no usable NVIDIA driver."),
 )
 _FLAGS = {"fp32": (), "fp16": ("FP16",), "int8": ("INT8", "FP16")}
 

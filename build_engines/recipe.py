@@ -10,7 +10,7 @@ from engines.artifact import EngineHost, EngineKey
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
 FailureKind: TypeAlias = Literal[
     "parser",  # TensorRT cannot read the network
-    "unsupported",  # or cannot build it, or not for this GPU
+    "unsupported",  # this TensorRT never will build it, or not for this GPU
     "out_of_memory",
     "no_memory_yet",  # not started
     "crashed",

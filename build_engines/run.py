@@ -156,7 +156,7 @@ class _Attempt:
             threading.Thread(target=_read, args=(child.stdout, lines), daemon=True).start()
             _tell(child.stdin, self._request.encode())
             while (line := _next(lines)) is not None:
-                if line:
+                if line.startswith(b"{"):
                     self._hear(json.loads(line))
                 if (failure := self._reason_to_stop(child.pid)) is not None:
                     _stop(child, self._recipe.kill_grace_s)

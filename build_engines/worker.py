@@ -92,7 +92,7 @@ def _attempt(request: BuildRequest, reporter: Reporter) -> tuple[FailureKind | N
     try:
         from build_engines.builder import BuildError
     except ImportError as error:
-        return "unsupported", f"TensorRT cannot be used by {sys.executable}: {error}."
+        return "other", f"TensorRT cannot be used by {sys.executable}: {error}."
     cache = EngineCache(request.cache, request.secret)
     try:
         while True:

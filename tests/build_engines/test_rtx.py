@@ -160,5 +160,5 @@ def test_the_child_builds_and_says_that_no_gpu_can_run_the_plan(
     seen = []
     result = run_build(wanted, seen.append, threading.Event())
     assert [progress.state for progress in seen][-1] == "testing"
-    assert result.failure in ("unsupported", "other"), result
-    assert "NVIDIA driver" in result.message or "pycuda" in result.message
+    assert result.failure == "other"
+    assert "driver" in result.message or "pycuda" in result.message, result.message

@@ -190,6 +190,10 @@ def test_a_child_that_goes_on_for_ever_is_ended(tmp_path):
     assert "longer than 2 s" in result.message
 
 
+def test_what_a_library_prints_while_it_is_imported_is_passed_over(tmp_path):
+    assert build(request(tmp_path), "hello from a library", "", DONE).failure is None
+
+
 def test_waiting_for_another_build_is_not_building_time(tmp_path):
     wanted = request(tmp_path, total_s=1, no_progress_s=600)
     waiting = ['{"state": "queued"}', "sleep 0.5"]
@@ -242,7 +246,7 @@ def test_memory_that_is_free_is_known():
 def test_a_machine_without_tensorrt_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     result = build(request(tmp_path))
-    assert result.failure == "unsupported"
+    assert result.failure == "other"
     assert "TensorRT cannot be used by" in result.message
 
 
