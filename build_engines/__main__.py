@@ -29,7 +29,7 @@ def main() -> int:
     if result.failure:
         print(f"Nothing was built ({result.failure}): {result.message}", file=sys.stderr)
         return 1
-    print(f"{request.model}: {request.key.digest}.plan below {request.cache}")
+    print(f"{request.model}: engine {request.key.digest} is in {request.cache}")
     return 0
 
 

@@ -83,15 +83,15 @@ class EngineCache:
 
     def find(self, model: str, key: EngineKey) -> EngineArtifact | None:
         """The engine for ``key``; one that must not be used is put out of use and not found."""
-        plan = self._path(model, key, ".plan")
+        manifest = self._path(model, key, ".json")
         try:
-            artifact = read_artifact(plan, self._secret, key.host)
+            artifact = read_artifact(manifest, self._secret, key.host)
         except ArtifactError as error:
             if error.reason != "missing":
                 log.warning("An engine of %s is put out of use: %s", model, error)
-                _discard(plan)
+                _discard(manifest)
             return None
-        os.utime(plan)  # prune goes by last use
+        os.utime(artifact.manifest)  # prune goes by last use
         return artifact
 
     def publish(self, model: str, trial: EngineArtifact) -> EngineArtifact:
@@ -101,9 +101,9 @@ class EngineCache:
             ArtifactError: ``trial`` was damaged meanwhile.
             OSError: the disk is full, read-only or failing.
         """
-        target, key = self._path(model, trial.key, ".plan"), trial.key
+        folder, key = self._path(model, trial.key, ".json").parent, trial.key
         artifact = self.find(model, key) or self.write(
-            target.parent, key, trial.load_plan(), outputs=trial.outputs, facts=trial.facts
+            folder, key, trial.load_plan(), outputs=trial.outputs, facts=trial.facts
         )
         self._path(model, key, _FAILED).unlink(missing_ok=True)
         return artifact
@@ -122,7 +122,7 @@ class EngineCache:
 
     def quarantine(self, model: str, key: EngineKey, reason: str) -> None:
         """Put an engine out of use for good, because it does not answer like its weights."""
-        _discard(self._path(model, key, ".plan"))  # first: a crash between the two builds it again
+        _discard(self._path(model, key, ".json"))  # first: a crash between the two builds it again
         self.note_failure(model, key, "refused", reason)
 
     def note_failure(self, model: str, key: EngineKey, kind: FailureKind, message: str) -> None:
@@ -140,29 +140,31 @@ class EngineCache:
             return None
 
     def entries(self) -> Iterator[tuple[Path, EngineArtifact | ArtifactError]]:
-        """Every plan, with its artifact or the reason why it must not be used."""
-        for plan in sorted(self._plans()):
+        """Every manifest, with its engine or the reason why that must not be used."""
+        for manifest in sorted(self.root.rglob(f"{'?' * 32}.json")):
+            if manifest.parent.name.startswith(STAGING_PREFIX):
+                continue  # the trial of a running build
             try:
-                yield plan, read_artifact(plan, self._secret, None)
+                yield manifest, read_artifact(manifest, self._secret, None)
             except ArtifactError as error:
-                yield plan, error
+                yield manifest, error
 
-    def prune(self, max_bytes: int, in_use: Set[Path] = frozenset()) -> list[Path]:
-        """Delete plans, those unused longest first, until the rest fits; what was deleted.
+    def prune(self, max_bytes: int, in_use: Set[Path] = frozenset()) -> list[EngineArtifact]:
+        """Delete engines, those unused longest first, until the rest fits; what was deleted.
 
         Args:
             max_bytes: for all plans together.
             in_use: plans that stay whatever they take.
         """
-        plans = {plan: plan.stat() for plan in self._plans()}
-        total = sum(status.st_size for status in plans.values())
-        deleted = []
-        for plan, status in sorted(plans.items(), key=lambda item: item[1].st_mtime_ns):
-            if total > max_bytes and plan not in in_use:
-                plan.with_suffix(".json").unlink(missing_ok=True)  # first: alone it is never used
-                plan.unlink()
-                total -= status.st_size
-                deleted.append(plan)
+        engines = [entry for _, entry in self.entries() if isinstance(entry, EngineArtifact)]
+        engines.sort(key=lambda engine: engine.manifest.stat().st_mtime_ns)
+        total, deleted = sum(engine.nbytes for engine in engines), []
+        for engine in engines:
+            if total > max_bytes and engine.plan not in in_use:
+                engine.manifest.unlink()  # first: a plan alone is never used
+                engine.plan.unlink()
+                total -= engine.nbytes
+                deleted.append(engine)
         return deleted
 
     def sweep(self) -> None:
@@ -171,9 +173,9 @@ class EngineCache:
             try:
                 with folder_lock(folder, wait=False):
                     sweep_staging(folder)
-                    for plan in folder.rglob("*.plan"):
-                        if not plan.with_suffix(".json").exists():
-                            plan.unlink()
+                    used = {e.plan for _, e in self.entries() if isinstance(e, EngineArtifact)}
+                    for plan in set(folder.rglob("*.plan")) - used:
+                        plan.unlink()
             except BlockingIOError:
                 pass  # whoever starts next sweeps there
 
@@ -195,11 +197,6 @@ class EngineCache:
         """The file of kernel timings; to be used under ``build_lock`` only."""
         return self.folder(host) / f"timing-{host.tensorrt}.cache"
 
-    def _plans(self) -> list[Path]:
-        """All but the trials of builds that are running."""
-        plans = self.root.rglob("*.plan")
-        return [plan for plan in plans if not plan.parent.name.startswith(STAGING_PREFIX)]
-
     def _path(self, model: str, key: EngineKey, suffix: str) -> Path:
         parts = model.split("/")  # ids are such as project/1
         if any(not part or part.startswith(".") for part in parts):
@@ -207,8 +204,9 @@ class EngineCache:
         return self.root.joinpath(key.host.folder, *parts, f"{key.digest}{suffix}")
 
 
-def _discard(plan: Path) -> None:
+def _discard(manifest: Path) -> None:
     """Keep the manifest for people, under a name that nobody reads as one."""
-    if plan.with_suffix(".json").exists():
-        plan.with_suffix(".json").replace(plan.with_suffix(".bad.json"))
-    plan.unlink(missing_ok=True)
+    if manifest.exists():
+        manifest.replace(manifest.with_suffix(".bad.json"))
+    for plan in manifest.parent.glob(f"{manifest.stem}.*.plan"):
+        plan.unlink()

@@ -45,10 +45,8 @@ def test_what_was_published_is_found_where_people_look_for_it(cache):
     artifact = put(cache)
     assert cache.find("parts/1", KEY) == artifact
     assert artifact.load_plan() == b"plan"
-    assert files(cache) == [
-        f"orin-8.7-8sm/parts/1/{KEY.digest}.json",
-        f"orin-8.7-8sm/parts/1/{KEY.digest}.plan",
-    ]
+    folder = f"orin-8.7-8sm/parts/1/{KEY.digest}"
+    assert files(cache) == [f"{folder}.{artifact.sha256[:8]}.plan", f"{folder}.json"]
     assert json.loads(artifact.manifest.read_text())["facts"] == {"build_s": 1.5}
 
 
@@ -104,7 +102,8 @@ def test_a_refused_engine_stays_out_and_says_why(cache):
     failure = cache.failure("parts/1", KEY)
     assert (failure.kind, failure.message) == ("refused", "IoU 0.3 on 000.jpg")
     assert wait_s(failure, *now()) is None
-    assert artifact.plan.with_suffix(".bad.json").exists(), "for people"
+    assert not artifact.plan.exists()
+    assert artifact.manifest.with_suffix(".bad.json").exists(), "for people"
 
 
 def test_failures_are_counted_until_an_engine_is_published(cache):
@@ -146,24 +145,25 @@ def test_back_off(kind, tries, failed_s, now_s, boot, wait):
 
 def test_pruning_goes_by_last_use_and_spares_what_is_in_use(cache):
     keys = [recipe(workspace_mib=mib).key("0", ORIN) for mib in (1, 2, 3, 4)]
-    plans = [put(cache, key, plan=b"x" * 100).plan for key in keys]
-    for age, plan in enumerate(plans):
-        os.utime(plan, (1e9 + age, 1e9 + age))
+    made = [put(cache, key, plan=b"x" * 100) for key in keys]
+    for age, artifact in enumerate(made):
+        os.utime(artifact.manifest, (1e9 + age, 1e9 + age))
     cache.find("parts/1", keys[0])  # used just now
-    assert cache.prune(250, in_use={plans[1]}) == [plans[2], plans[3]]
-    assert [plan.exists() for plan in plans] == [True, True, False, False]
+    assert cache.prune(250, in_use={made[1].plan}) == [made[2], made[3]]
+    assert [artifact.plan.exists() for artifact in made] == [True, True, False, False]
     assert cache.find("parts/1", keys[1]) is not None
     assert cache.prune(250) == []
-    assert cache.prune(0) == [plans[0], plans[1]], "the one looked for last is deleted last"
+    assert cache.prune(0) == [made[0], made[1]], "the one looked for last is deleted last"
+    assert files(cache) == []
 
 
 def test_entries_tell_the_good_from_the_bad(cache):
     good, bad = put(cache), put(cache, OTHER)
     bad.plan.write_bytes(b"")
     found = dict(cache.entries())
-    assert found[good.plan] == good
-    assert isinstance(found[bad.plan], ArtifactError)
-    assert found[bad.plan].reason == "content"
+    assert found[good.manifest] == good
+    assert isinstance(found[bad.manifest], ArtifactError)
+    assert found[bad.manifest].reason == "content"
 
 
 def test_sweeping_deletes_what_nobody_finished_and_nothing_else(cache):
@@ -171,19 +171,20 @@ def test_sweeping_deletes_what_nobody_finished_and_nothing_else(cache):
     folder = artifact.plan.parent
     (folder / f"{STAGING_PREFIX}x").mkdir()
     (folder / f"{STAGING_PREFIX}y").write_text("half")
-    (folder / f"{OTHER.digest}.plan").write_bytes(b"no manifest yet")
+    (folder / f"{OTHER.digest}.0.plan").write_bytes(b"no manifest yet")
+    (folder / f"{KEY.digest}.0.plan").write_bytes(b"replaced by what the manifest names")
     cache.note_failure("parts/2", KEY, "crashed", "")
     cache.timing_cache(ORIN).write_bytes(b"timings")
     before = files(cache)
     cache.sweep()
-    assert len(before) - len(files(cache)) == 2
+    assert len(before) - len(files(cache)) == 3
     assert cache.find("parts/1", KEY) == artifact
     assert cache.failure("parts/2", KEY)
     assert cache.timing_cache(ORIN).read_bytes() == b"timings"
 
 
 def test_nothing_is_swept_under_a_running_build(cache):
-    half = cache.folder(ORIN) / "parts" / f"{KEY.digest}.plan"
+    half = cache.folder(ORIN) / "parts" / f"{KEY.digest}.0.plan"
     half.parent.mkdir()
     half.write_bytes(b"")
     with cache.build_lock(ORIN):
