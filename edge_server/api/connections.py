@@ -156,7 +156,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def send(self, data: bytes, do_close: bool = True) -> int:
         """Send what the connection takes of ``data``. Only the main loop closes it."""
-        sent: int = super().send(data, do_close=False)
+        sent: int = super().send(data, do_close=False) if self.connected else 0
         self._progress(sent)
         return sent
 

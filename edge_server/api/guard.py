@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
-import orjson
+import msgspec
 from waitress.parser import HTTPRequestParser
 from waitress.receiver import ChunkedReceiver
 from waitress.task import ErrorTask
@@ -164,6 +164,7 @@ class StrictChunks(ChunkedReceiver):  # type: ignore[misc]
 class GuardedParser(HTTPRequestParser):  # type: ignore[misc]
     """Reads one request, once its head is known to have one meaning. One thread at a time."""
 
+    path = ""  # waitress names it when a client leaves, even if nothing was parsed
     body_rcv: Any
     expect_continue: bool
     error: Error | None
@@ -204,7 +205,7 @@ class JsonErrorTask(ErrorTask):  # type: ignore[misc]
     def execute(self) -> None:
         """Write the whole answer; the connection is closed after it."""
         error: Error = self.request.error
-        body = orjson.dumps({"message": self._message(error)})
+        body = msgspec.json.encode({"message": self._message(error)})
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.set_close_on_finish()

@@ -16,7 +16,7 @@ from edge_server.cli import main
 from tests.edge_server.api.raw import RawClient, port_of, serving
 from tests.support import ROOT, background
 
-GET = b"GET /healthz HTTP/1.1\r\nHost: box\r\n\r\n"
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture
