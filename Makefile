@@ -23,9 +23,11 @@ test: $(VENV)/.installed-dev ## Lint, types, import contracts and the whole test
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.installed ## Start-up time, memory and speed on this machine
+bench: $(VENV)/.installed ## Start-up time, memory and speed on this machine, and the cost of hostile pictures
 	@$(BIN)/python benchmarks/run.py
 	@$(BIN)/python benchmarks/decoding.py
+	@$(BIN)/python benchmarks/connections.py
+	@$(BIN)/python benchmarks/refusals.py
 
 clean: ## Remove the virtual environments and everything that was built
 	rm -rf $(VENV) .venv-clients .venv-rtx build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -41,7 +41,11 @@ class Appliance:
         )
         self.store = ModelStore(settings.data_dir / "models")
         self.pool = ModelPool(self._load, resolve=self.store.resolve)
-        self.reader = ImageReader(max_pixels=settings.max_image_megapixels * 10**6, fetcher=fetcher)
+        self.reader = ImageReader(
+            max_pixels=settings.max_image_megapixels * 10**6,
+            fetcher=fetcher,
+            formats=frozenset(settings.image_formats),
+        )
         self._engine_threads = settings.engine_threads or usable_cpus()
         self._preload = settings.preload
 

@@ -64,6 +64,7 @@ def _add_start(commands: Any, common: argparse.ArgumentParser) -> None:  # noqa:
     start = commands.add_parser("start", parents=[common], help="run the server")
     start.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
     start.add_argument("--port", type=int, help="port to listen on, 0 = a free one (default: 9001)")
+    start.add_argument("--unix-socket", metavar="PATH", help="listen on this socket, too")
     start.add_argument("--config", type=Path, help="a TOML file with settings")
     start.set_defaults(run=_start)
 
@@ -113,7 +114,11 @@ def _start(arguments: argparse.Namespace) -> None:
     settings = load_settings(
         data_dir=arguments.data_dir,
         config=arguments.config,
-        overrides={"host": arguments.host, "port": arguments.port},
+        overrides={
+            "host": arguments.host,
+            "port": arguments.port,
+            "unix_socket": arguments.unix_socket,
+        },
     )
     logging.getLogger().setLevel(settings.log_level.upper())
     serve(settings, announce=lambda line: print(line, flush=True))

@@ -20,11 +20,11 @@ class ImageError(EdgeServerError):
 
 
 class ImageTooLargeError(ImageError):
-    """Too many bytes, pixels or pictures."""
+    """The caller's picture has more pixels or needs more work than the operator allows."""
 
 
 class ImageFormatError(ImageError):
-    """A picture format that is known but not switched on."""
+    """The caller's picture is in a format that is known but not accepted."""
 
 
 class ModelIdError(EdgeServerError):

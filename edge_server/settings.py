@@ -37,6 +37,7 @@ class Settings:
         data_dir: the one folder that holds everything that survives a restart.
         host: address to listen on; loopback, because without ``key`` anyone may connect.
         port: 9001 is where clients of this API look first; 0 takes a free port.
+        unix_socket: path of a socket for programs on this machine, served beside the port.
         preload: ids of models to load before the server reports itself ready.
         server_threads: requests worked on at once, status routes included.
         engine_threads: threads of one CPU inference; 0 means every CPU this process may use.
@@ -67,6 +68,7 @@ class Settings:
     data_dir: Path
     host: str = "127.0.0.1"
     port: int = 9001
+    unix_socket: str = ""
     preload: tuple[str, ...] = ()
     server_threads: int = 8
     engine_threads: int = 0

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import http.server
 import ipaddress
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge_server.settings import VARIABLES
-from tests.support import ROOT, run_client, running_server
+from tests.support import ROOT, running_server
 
 # As the command does, before a test imports NumPy: see ``edge_server.cli.main``.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -114,12 +118,50 @@ def _environment(name: str, pins: str, what: str, *options: str) -> Path:
     return python
 
 
-@pytest.fixture
-def ask(clients_python: Path) -> Callable[..., dict]:
-    """Run a script of tests/clients in the clients' environment; what it printed, parsed."""
+@pytest.fixture(scope="session")
+def ask(
+    clients_python: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Any]]:
+    """Call ``main`` of a script of tests/clients by name, in the clients' environment.
 
-    def run(script: str, *arguments: object) -> dict:
-        done = run_client(clients_python, ROOT / "tests" / "clients" / script, *arguments)
-        return json.loads(done.stdout.splitlines()[-1])
+    Its keyword arguments and what it returns are what JSON can hold.
+    """
+    worker = ROOT / "tests" / "clients" / "worker.py"
+    log = tmp_path_factory.mktemp("clients") / "stderr.log"
+    pipe = subprocess.PIPE
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [clients_python, worker], stdin=pipe, stdout=pipe, stderr=stderr, text=True
+        ) as process,
+    ):
+        assert process.stdin
+        assert process.stdout
 
-    return run
+        def run(script: str, **arguments: object) -> Any:
+            print(json.dumps([script, arguments], default=str), file=process.stdin, flush=True)
+            line = process.stdout.readline()
+            assert line, f"the clients' process has ended:\n{log.read_text()[-5000:]}"
+            answer = json.loads(line)
+            assert "raised" not in answer, answer["raised"]
+            return answer["returned"]
+
+        yield run
+
+
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def picture_url() -> Iterator[Callable[[Path], str]]:
+    """The address under which a picture of the bundled models can be had from this machine."""
+    bundled = ROOT / "edge_server" / "bundled"
+    handler = functools.partial(_QuietHandler, directory=str(bundled))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
+        thread = threading.Thread(target=files.serve_forever)
+        thread.start()
+        yield lambda file: f"http://127.0.0.1:{files.server_port}/{file.relative_to(bundled)}"
+        files.shutdown()
+        thread.join()

@@ -1,51 +1,39 @@
-"""The clients our users have, unchanged, with a demo model of every task."""
+"""The Python client, unchanged, with a demo model of every task."""
 
 from __future__ import annotations
 
 import base64
-import json
-from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from tests.support import ROOT
-
-
-@dataclass(frozen=True)
-class Demo:
-    """A bundled model and its example picture."""
-
-    model: str
-
-    @property
-    def picture(self) -> Path:
-        return sorted((self._folder / "examples").glob("*.jpg"))[0]
-
-    @property
-    def classes(self) -> list[str]:
-        return (self._folder / "class_names.txt").read_text(encoding="utf-8").split("\n")[:-1]
-
-    @property
-    def size(self) -> dict[str, int]:
-        height, width = cv2.imread(str(self.picture)).shape[:2]
-        return {"width": width, "height": height}
-
-    @property
-    def _folder(self) -> Path:
-        return ROOT / "edge_server" / "bundled" / self.model
-
-
-MASKS = Demo("demo-parts-seg/1")
-KEYPOINTS = Demo("demo-wrenches/1")
-CLASS = Demo("demo-surfaces/1")
-LABELS = Demo("demo-trays/1")
-PIXELS = Demo("demo-corrosion/1")
-ALL = [MASKS, KEYPOINTS, CLASS, LABELS, PIXELS]
+from tests.demos import (
+    ALL,
+    BOXES,
+    CLASS,
+    KEYPOINTS,
+    LABELS,
+    MASKS,
+    PIXELS,
+    Demo,
+    check,
+    check_same,
+    summary,
+)
 
 modes = pytest.mark.parametrize("mode", ["v0", "v1"])
+twins = pytest.mark.parametrize("twin", ["sync", "async"])
+# All but what the client refuses to ask, see ``test_the_sdk_does_not_ask_for_class_maps_by_v1``.
+every_task = pytest.mark.parametrize(
+    ("demo", "mode"),
+    [
+        pytest.param(demo, mode, id=f"{demo.model} {mode}")
+        for demo in ALL
+        for mode in ("v0", "v1")
+        if (demo, mode) != (PIXELS, "v1")
+    ],
+)
 
 
 def each(demos):
@@ -54,48 +42,141 @@ def each(demos):
 
 @pytest.fixture
 def infer(ask, server: str):
-    """Answers of ``tasks.py`` to one configuration after another, by name."""
+    """Ask a demo model about its example picture, see ``tests/clients/infer.py``."""
 
-    def run(demo: Demo, mode: str, **configurations: dict) -> dict:
-        text = json.dumps({"default": {}, **configurations})
-        return ask("tasks.py", server, mode, demo.model, demo.picture, text)
+    def run(demo: Demo, form: str = "path", file=None, **arguments):
+        pictures = [form, file or demo.picture]
+        return ask(
+            "infer", **{"server": server, "model": demo.model, "pictures": pictures, **arguments}
+        )
 
     return run
 
 
-def check_boxes(answer: dict, demo: Demo) -> None:
-    size = demo.size
-    assert answer["image"] == size
-    assert answer["predictions"], "the example shows something"
-    for item in answer["predictions"]:
-        assert item["class"] == demo.classes[item["class_id"]]
-        assert 0.4 < item["confidence"] <= 1
-        assert 0 <= item["x"] - item["width"] / 2 <= item["x"] <= size["width"]
-        assert 0 <= item["y"] - item["height"] / 2 <= item["y"] <= size["height"]
+@pytest.fixture
+def configured(infer):
+    """Answers about one example in one configuration after another, by name."""
+
+    def run(demo: Demo, mode: str, **configurations: dict) -> dict:
+        return {
+            name: infer(demo, mode=mode, configuration=fields)
+            for name, fields in {"default": {}, **configurations}.items()
+        }
+
+    return run
 
 
-def summary(answer: dict) -> list:
-    """What was found where, without random ids and times."""
-    predictions = answer["predictions"]
-    if isinstance(predictions, dict):
-        return [answer.get("predicted_classes"), predictions]
-    kept = ("class", "confidence", "x", "y", "points", "rle", "keypoints")
-    return [[item.get(name) for name in kept] for item in predictions]
+# Every task
+
+
+@every_task
+@twins
+def test_every_form_of_picture(infer, picture_url, demo: Demo, mode: str, twin: str):
+    """Acceptance vectors 4, 6 and 16."""
+    how = {"mode": mode, "twin": twin}
+    reference = infer(demo, **how)
+    check(reference, demo)
+    # The client passes these bytes on as they are ...
+    for form in ("base64", "data URI"):
+        assert summary(infer(demo, form, **how)) == summary(reference), form
+    downloaded = infer(demo, "address", picture_url(demo.picture), **how)
+    assert summary(downloaded) == summary(reference)
+    # ... and makes a JPEG of its own of these.
+    for form in ("array", "pil"):
+        answer = infer(demo, form, **how)
+        check(answer, demo)
+        check_same(answer, reference)
+
+
+@every_task
+@twins
+def test_the_server_draws(infer, demo: Demo, mode: str, twin: str):
+    """Acceptance vector 6: the drawing comes alone or beside the JSON, as the client likes it."""
+    how = {"mode": mode, "twin": twin}
+    height, width = demo.size["height"], demo.size["width"]
+    plain = infer(demo, **how)
+    assert "visualization" not in plain
+    wish = {"visualize_labels": True, "stroke_width": 3, "visualize_predictions": True}
+    drawings = set()
+    for change in ({}, {"stroke_width": 9}, {"visualize_labels": False}):
+        answer = infer(demo, configuration={**wish, "format": "image_and_json", **change}, **how)
+        assert summary(answer) == summary(plain)
+        drawings.add(answer["visualization"])
+    assert len(drawings) > 1 or demo in (CLASS, LABELS, PIXELS), "labels and strokes are seen"
+    for picture_type, kind in (("numpy", "ndarray"), ("pillow", "JpegImageFile")):
+        wish["output_visualisation_format"] = picture_type
+        answer = infer(demo, configuration={**wish, "format": "image"}, **how)
+        assert answer["visualization"] == [kind, height, width, 3]
+        assert ("predictions" in answer) == (mode == "v1")
+
+
+@each([demo for demo in ALL if demo is not PIXELS])
+@twins
+def test_pictures_of_several_sizes_at_once(infer, demo: Demo, twin: str, tmp_path):
+    half = tmp_path / "half.png"
+    cv2.imwrite(str(half), cv2.resize(cv2.imread(str(demo.picture)), None, fx=0.5, fy=0.5))
+    pictures = [["path", demo.picture], ["path", half], ["path", demo.picture]]
+    first, small, last = infer(
+        demo, pictures=pictures, twin=twin, configuration={"max_batch_size": 4}
+    )
+    assert small["image"] == {name: length // 2 for name, length in demo.size.items()}
+    for answer in (first, last):
+        check(answer, demo)
+        check_same(answer, infer(demo), pixels=2)
+
+
+@every_task
+@twins
+def test_pictures_that_the_client_shrinks(infer, demo: Demo, mode: str, twin: str, tmp_path):
+    """Acceptance vector 14: the client brings boxes, outlines and keypoints back to its size."""
+    double = tmp_path / "double.png"
+    cv2.imwrite(str(double), cv2.resize(cv2.imread(str(demo.picture)), None, fx=2, fy=2))
+    small = {"client_downsizing_disabled": False, "default_max_input_size": 400}
+    answer = infer(demo, file=double, mode=mode, twin=twin, configuration=small)
+    for name, length in demo.size.items():
+        assert answer["image"][name] == pytest.approx(2 * length, abs=5)
+    for name in ("points", "keypoints"):
+        xs = [point["x"] for item in _items(answer) for point in item.get(name, ())]
+        assert not xs or demo.size["width"] < max(xs) <= 2.05 * demo.size["width"]
+
+
+def _items(answer: dict) -> list[dict]:
+    return answer["predictions"] if isinstance(answer["predictions"], list) else []
+
+
+# Object detection
+
+
+def test_boxes_become_supervision_detections_and_are_drawn(ask, server: str):
+    report = ask("drawing", server=server, file=BOXES.picture)
+    items = report["answer"]["predictions"]
+    assert report["class names"] == [item["class"] for item in items]
+    for (left, top, right, bottom), item in zip(report["xyxy"], items, strict=True):
+        assert (left + right) / 2 == pytest.approx(item["x"], abs=0.01)
+        assert (top + bottom) / 2 == pytest.approx(item["y"], abs=0.01)
+        assert right - left == pytest.approx(item["width"], abs=0.01)
+        assert bottom - top == pytest.approx(item["height"], abs=0.01)
+    assert report["changed by boxes"] > 500
+    assert report["changed by labels"] > 500
+    assert report["empty"] == 0
+    shape, changed = report["drawn by the server"]
+    assert shape == [BOXES.size["height"], BOXES.size["width"], 3]
+    assert changed > 500
 
 
 # Instance segmentation
 
 
 @modes
-def test_outlines(infer, mode: str):
-    answers = infer(MASKS, mode, rle={"response_mask_format": "rle"})
-    check_boxes(answers["default"], MASKS)
+def test_outlines(configured, mode: str):
+    answers = configured(MASKS, mode, rle={"response_mask_format": "rle"})
+    check(answers["default"], MASKS)
     for item in answers["default"]["predictions"]:
         assert item["mask_format"] == "polygon"
         assert "rle" not in item
         assert len(item["points"]) > 5
         assert {type(value) for point in item["points"] for value in point.values()} == {float}
-    check_boxes(answers["rle"], MASKS)
+    check(answers["rle"], MASKS)
     for item in answers["rle"]["predictions"]:
         assert item["mask_format"] == "rle"
         assert "points" not in item
@@ -103,9 +184,9 @@ def test_outlines(infer, mode: str):
 
 
 @modes
-def test_coarser_masks_come_only_when_allowed(infer, mode: str):
+def test_coarser_masks_come_only_when_allowed(configured, mode: str):
     allowed = {"allow_reduced_mask_resolution": True}
-    answers = infer(
+    answers = configured(
         MASKS,
         mode,
         fast={"mask_decode_mode": "fast"},
@@ -141,7 +222,7 @@ def test_coarser_masks_come_only_when_allowed(infer, mode: str):
 
 @modes
 def test_masks_become_supervision_detections_and_are_drawn(ask, server: str, mode: str):
-    report = ask("masks.py", server, mode, MASKS.model, MASKS.picture)
+    report = ask("masks", server=server, mode=mode, model=MASKS.model, file=MASKS.picture)
     size = MASKS.size
     for form in ("polygon", "rle"):
         seen = report[form]
@@ -161,15 +242,15 @@ def test_masks_become_supervision_detections_and_are_drawn(ask, server: str, mod
 
 
 @modes
-def test_keypoints(infer, mode: str):
-    answers = infer(
+def test_keypoints(configured, mode: str):
+    answers = configured(
         KEYPOINTS,
         mode,
         sure={"keypoint_confidence_threshold": 0.9},
         impossible={"keypoint_confidence_threshold": 1.1},
         best={"confidence_threshold": "best"},
     )
-    check_boxes(answers["default"], KEYPOINTS)
+    check(answers["default"], KEYPOINTS)
     size = KEYPOINTS.size
     for item in answers["default"]["predictions"]:
         slots = [point["class_id"] for point in item["keypoints"]]
@@ -188,13 +269,29 @@ def test_keypoints(infer, mode: str):
 
 
 @modes
-def test_keypoints_become_supervision_keypoints_and_are_drawn(ask, server: str, mode: str):
-    report = ask("keypoints.py", server, mode, KEYPOINTS.model, KEYPOINTS.picture)
+@pytest.mark.parametrize(
+    ("threshold", "missing"),
+    [pytest.param(0.0, 0, id="all"), pytest.param(0.95, 1, id="the first one dropped")],
+)
+def test_keypoints_become_supervision_keypoints(
+    ask, server: str, mode: str, threshold: float, missing: int
+):
+    """Acceptance vector 13: a keypoint keeps its slot when another is missing."""
+    report = ask(
+        "keypoints",
+        file=KEYPOINTS.picture,
+        model=KEYPOINTS.model,
+        server=server,
+        mode=mode,
+        configuration={"keypoint_confidence_threshold": threshold},
+    )
     items = report["answer"]["predictions"]
     assert report["class names"] == [item["class"] for item in items]
     assert report["class ids"] == [item["class_id"] for item in items]
     assert len(report["boxes"]) == len(items)
+    assert sum(4 - len(item["keypoints"]) for item in items) == missing
     for points, item in zip(report["xy"], items, strict=True):
+        assert len(points) == 4
         for point in item["keypoints"]:
             assert points[point["class_id"]] == pytest.approx([point["x"], point["y"]])
     assert report["drawn"] > 50
@@ -205,8 +302,8 @@ def test_keypoints_become_supervision_keypoints_and_are_drawn(ask, server: str, 
 
 
 @modes
-def test_the_class_of_a_picture(infer, mode: str):
-    answers = infer(CLASS, mode, impossible={"confidence_threshold": 0.9999999})
+def test_the_class_of_a_picture(configured, mode: str):
+    answers = configured(CLASS, mode, impossible={"confidence_threshold": 0.9999999})
     answer = answers["default"]
     assert answer["image"] == CLASS.size
     assert answer["top"] in CLASS.classes
@@ -218,8 +315,8 @@ def test_the_class_of_a_picture(infer, mode: str):
 
 
 @modes
-def test_all_classes_of_a_picture(infer, mode: str):
-    answers = infer(
+def test_all_classes_of_a_picture(configured, mode: str):
+    answers = configured(
         LABELS, mode, low={"confidence_threshold": 0.01}, high={"confidence_threshold": 0.999}
     )
     answer = answers["default"]
@@ -241,7 +338,7 @@ def test_all_classes_of_a_picture(infer, mode: str):
 
 @each([CLASS, LABELS])
 def test_scores_become_supervision_classifications(ask, server: str, demo: Demo):
-    report = ask("classes.py", server, demo.model, demo.picture)
+    report = ask("classes", server=server, model=demo.model, file=demo.picture)
     items = report["answer"]["predictions"]
     scores = [item["confidence"] for item in (items.values() if demo is LABELS else items)]
     assert len(scores) == len(demo.classes)
@@ -251,8 +348,8 @@ def test_scores_become_supervision_classifications(ask, server: str, demo: Demo)
 # Semantic segmentation
 
 
-def test_the_class_of_every_pixel(infer):
-    answers = infer(PIXELS, "v0", impossible={"confidence_threshold": 0.9999})
+def test_the_class_of_every_pixel(configured):
+    answers = configured(PIXELS, "v0", impossible={"confidence_threshold": 0.9999})
     answer, nothing = answers["default"], answers["impossible"]
     size = PIXELS.size
     assert answer["image"] == size
@@ -273,57 +370,7 @@ def test_the_class_of_every_pixel(infer):
     assert nothing["predictions"]["present_class_ids"] == [background]
 
 
-def test_the_sdk_does_not_ask_for_class_maps_by_v1(infer):
-    answer = infer(PIXELS, "v1")["default"]
+@twins
+def test_the_sdk_does_not_ask_for_class_maps_by_v1(infer, twin: str):
+    answer = infer(PIXELS, twin=twin)
     assert answer == {"raised": "ModelTaskTypeNotSupportedError"}
-
-
-# All of them
-
-
-@pytest.mark.parametrize(
-    ("demo", "mode"),
-    [
-        pytest.param(demo, mode, id=f"{demo.model} {mode}")
-        for demo in ALL
-        for mode in ("v0", "v1")
-        if (demo, mode) != (PIXELS, "v1")  # which the client refuses to ask
-    ],
-)
-def test_the_server_draws(infer, demo: Demo, mode: str):
-    wish = {
-        "visualize_predictions": True,
-        "visualize_labels": True,
-        "stroke_width": 3,
-        "output_visualisation_format": "numpy",
-    }
-    if mode == "v0":
-        wish["format"] = "image"
-    size = demo.size
-    answers = infer(demo, mode, drawn=wish)
-    assert answers["drawn"]["visualization"] == [size["height"], size["width"], 3]
-    if mode == "v1":
-        assert summary(answers["drawn"]) == summary(answers["default"])
-
-
-@each([demo for demo in ALL if demo is not PIXELS])
-def test_batches_and_shrunk_pictures(ask, server: str, demo: Demo):
-    answers = ask("task_batches.py", server, demo.model, demo.picture)
-    one, (first, half, last) = answers["one"], answers["batch"]
-    size = demo.size
-    assert first["image"] == last["image"] == size
-    assert half["image"] == {"width": size["width"] // 2, "height": size["height"] // 2}
-    for answer in (first, last):
-        assert set(answer) == set(one)
-        if demo in (MASKS, KEYPOINTS):
-            assert [item["class"] for item in answer["predictions"]] == [
-                item["class"] for item in one["predictions"]
-            ]
-    downsized = answers["downsized"]["image"]
-    assert downsized["width"] == pytest.approx(2 * size["width"], abs=5)
-    assert downsized["height"] == pytest.approx(2 * size["height"], abs=5)
-    if demo is MASKS:  # the client brings outlines back to the size of its picture
-        spread = max(
-            point["x"] for item in answers["downsized"]["predictions"] for point in item["points"]
-        )
-        assert size["width"] < spread <= 2 * size["width"]

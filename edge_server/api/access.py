@@ -100,6 +100,8 @@ class Access:
 
     def _check_host(self, req: falcon.Request) -> None:
         """A page of somewhere else whose name was made to resolve to this machine ends here."""
+        if not _is_address(req.remote_addr):  # no browser opens a Unix socket
+            return
         name = _host_name(req)
         if not (_is_address(name) or name in self._names or name.endswith(".localhost")):
             raise AccessDeniedError(

@@ -65,7 +65,7 @@ def _http(
         text = f"Not Found: there is nothing at {req.path}"
     elif error.status_code == 405:
         text = f"Method Not Allowed: {req.path} does not answer {req.method}"
-    _answer(resp, error.status, {"detail": text})
+    _answer(resp, error.status, {"message" if error.status_code == 400 else "detail": text})
 
 
 def _unexpected(

@@ -37,12 +37,12 @@ class Trace:
 
 def begin(req: falcon.Request) -> Trace:
     """Start the trace of a request."""
-    sent = req.get_header("X-Request-ID", default="")
+    request_id = req.get_header("X-Request-ID", default="")[:64]
     try:
-        request_id = sent if len(sent) <= 64 and uuid.UUID(sent) else ""
+        uuid.UUID(request_id)
     except ValueError:
-        request_id = ""
-    trace = Trace(request_id or uuid.uuid4().hex, req.path)
+        request_id = uuid.uuid4().hex
+    trace = Trace(request_id, req.path)
     req.context.trace = trace
     return trace
 

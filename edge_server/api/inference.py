@@ -199,7 +199,7 @@ class LegacyResource:
                 colour=req.get_header(_COLOUR, default="BGR"),
             )
         # Clients post base64 text under any Content-Type, application/json included.
-        return self._reader.from_base64(body_of(req), auto_orient=auto_orient)
+        return self._reader.from_body(body_of(req), auto_orient=auto_orient)
 
 
 def _passes(images: Iterable[Image], count: int, pixels: int) -> Iterator[list[Image]]:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import logging
+import os
+import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 from types import FrameType
 
-from waitress.server import create_server
+from waitress import wasyncore
+from waitress.adjustments import Adjustments
+from waitress.task import ThreadedTaskDispatcher
 
 from edge_server import __version__
 from edge_server.api.access import Access
 from edge_server.api.app import create_app
+from edge_server.api.connections import TcpListener, UnixListener
 from edge_server.api.status import NAME
 from edge_server.appliance import MEBI, Appliance
 from edge_server.errors import SettingsError
@@ -25,9 +33,14 @@ _BODY_IN_MEMORY = 4 * MEBI
 # waitress reads 8 KiB at a time by default: 500 system calls for one picture.
 _RECEIVE_BYTES = 256 * 1024
 _HEADER_BYTES = 32 * 1024
-# A connection silent for so long is closed. Cameras keep theirs open between two pictures.
-_SILENCE_S = 60
-_CONNECTIONS = 400
+# Far above what ``connections`` lets wait for its clients: reached only by requests in work.
+_CONNECTIONS = 1024
+# A connection, and a temporary file for its body; models and libraries need some too.
+_OPEN_FILES = 4096
+# For glibc's mallopt(3): the sizes from which memory is taken from the system piece by piece, and
+# from which it is given back.
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+_KEPT_BYTES = 32 * MEBI
 
 
 def serve(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -35,15 +48,19 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     Args:
         settings: the whole configuration.
-        announce: receives one line when the server listens.
+        announce: receives one line for each socket when the server listens.
 
     Raises:
-        SettingsError: the address cannot be listened on.
+        SettingsError: the address or the Unix socket cannot be listened on.
     """
     appliance = Appliance(settings)
     appliance.store.sweep()
+    _allow_open_files()
+    _reuse_memory()
+    # One line for each request that waits for a thread: a log that clients could fill.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     ready = threading.Event()
-    listener = _listen(settings.host, settings.port)
+    sockets = _listen_everywhere(settings)
     app = create_app(
         store=appliance.store,
         pool=appliance.pool,
@@ -54,33 +71,58 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
             key_for=settings.key_for,
             allow_origins=settings.allow_origins,
             allowed_hosts=settings.allowed_hosts,
-            loopback=ip_address(listener.getsockname()[0]).is_loopback,
+            loopback=ip_address(sockets[0].getsockname()[0]).is_loopback,
         ),
         max_images=settings.max_images,
     )
-    server = create_server(
-        app,
-        sockets=[listener],
-        threads=settings.server_threads,
-        max_request_body_size=settings.max_body_mib * MEBI,
-        max_request_header_size=_HEADER_BYTES,
-        inbuf_overflow=_BODY_IN_MEMORY,
-        recv_bytes=_RECEIVE_BYTES,
-        channel_timeout=_SILENCE_S,
-        connection_limit=_CONNECTIONS,
-        asyncore_use_poll=True,  # select() fails above 1024 file descriptors
-        expose_tracebacks=False,
-        ident=None,
-    )
+    server = make_server(app, sockets, settings)
     threading.Thread(
         target=_get_ready, args=(appliance, ready), name="preload", daemon=True
     ).start()
-    host, port = listener.getsockname()[:2]
-    announce(f"{NAME} {__version__} listening on http://{_in_url(host)}:{port}")
+    for listener in sockets:
+        announce(f"{NAME} {__version__} listening on {_place(listener)}")
     signal.signal(signal.SIGTERM, _stop)
     server.run()  # returns on SystemExit and KeyboardInterrupt, after the running requests
-    server.close()
+    if settings.unix_socket:
+        Path(settings.unix_socket).unlink(missing_ok=True)
+    wasyncore.close_all(server._map)
     appliance.pool.clear()
+
+
+def make_server(app: object, sockets: Sequence[socket.socket], settings: Settings) -> TcpListener:
+    """Serve ``app`` on every socket, with one loop and one set of threads.
+
+    Returns:
+        the listener on the first socket, whose ``run`` serves all of them.
+    """
+    adjustments = Adjustments(
+        threads=settings.server_threads,
+        max_request_body_size=settings.max_body_mib * MEBI + 1,  # waitress refuses from here on
+        max_request_header_size=_HEADER_BYTES,
+        inbuf_overflow=_BODY_IN_MEMORY,
+        recv_bytes=_RECEIVE_BYTES,
+        connection_limit=_CONNECTIONS,
+        asyncore_use_poll=True,  # select() fails above 1024 file descriptors
+        clear_untrusted_proxy_headers=False,  # ``access`` has to see that a request has them
+        expose_tracebacks=False,
+        ident=None,
+    )
+    threads = ThreadedTaskDispatcher()
+    threads.set_thread_count(settings.server_threads)
+    channels: dict[int, object] = {}
+    listeners = [
+        (UnixListener if listener.family == socket.AF_UNIX else TcpListener)(
+            app,
+            channels,
+            _sock=listener,
+            dispatcher=threads,
+            adj=adjustments,
+            sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
+            bind_socket=False,
+        )
+        for listener in sockets
+    ]
+    return listeners[0]
 
 
 def _get_ready(appliance: Appliance, ready: threading.Event) -> None:
@@ -90,12 +132,82 @@ def _get_ready(appliance: Appliance, ready: threading.Event) -> None:
         ready.set()
 
 
+def _listen_everywhere(settings: Settings) -> list[socket.socket]:
+    tcp = _listen(settings.host, settings.port)
+    if not settings.unix_socket:
+        return [tcp]
+    try:
+        return [tcp, _listen_unix(Path(settings.unix_socket))]
+    except SettingsError:
+        tcp.close()
+        raise
+
+
 def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise SettingsError(_cannot_listen(host, port, error)) from error
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o117)  # mode 0660: for the user and the group of this process
+    try:
+        _remove_stale(path)
+        listener.bind(str(path))
+    except (OSError, SettingsError) as error:
+        listener.close()
+        if isinstance(error, SettingsError):
+            raise
+        reason = error.strerror or error
+        raise SettingsError(f"Cannot listen on the Unix socket {path}: {reason}.") from error
+    finally:
+        os.umask(mask)
+    return listener
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket of a process that died.
+
+    Raises:
+        SettingsError: the path is something else, or a process listens there.
+    """
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise SettingsError(f"{path} is not a socket; choose another path with --unix-socket.")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise SettingsError(
+        f"The Unix socket {path} is in use by another program. "
+        "Stop that program, or choose another path with --unix-socket."
+    )
+
+
+def _allow_open_files() -> None:
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _reuse_memory() -> None:
+    """Keep the megabytes of one picture for the next.
+
+    Without this glibc gives them back after each request and has the system clear them again for
+    the next one, which takes as long as half of decoding. Other C libraries are left alone.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> str:
@@ -107,8 +219,12 @@ def _cannot_listen(host: str, port: int, error: OSError) -> str:
     return f"Cannot listen on {host} port {port}: {error.strerror or error}."
 
 
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _place(listener: socket.socket) -> str:
+    address = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return str(address)
+    host, port = address[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -1,18 +1,16 @@
-"""Answers become supervision.Detections and are drawn. Arguments: server, file."""
-
-import json
-import sys
+"""Answers become supervision.Detections and are drawn."""
 
 import cv2
 import numpy as np
 import supervision as sv
-from inference_sdk import InferenceConfiguration, InferenceHTTPClient
+from inference_sdk import InferenceConfiguration
+from sdk import connect
 
 MODEL = "demo-parts/1"
 
 
-def main(server: str, file: str) -> None:
-    client = InferenceHTTPClient(api_url=server)
+def main(server: str, file: str) -> dict:
+    client = connect(server)
     picture = cv2.imread(file)
     answer = client.infer(picture, model_id=MODEL)
     detections = sv.Detections.from_inference(answer)
@@ -33,14 +31,10 @@ def main(server: str, file: str) -> None:
     )
     drawn = client.infer(picture, model_id=MODEL)["visualization"]
     report["drawn by the server"] = [list(drawn.shape), _changed(picture, drawn)]
-    print(json.dumps(report))
+    return report
 
 
 def _changed(before: np.ndarray, after: np.ndarray) -> int:
     """Pixels that differ by more than the JPEG format alone explains."""
     difference = np.abs(before.astype(np.int16) - after.astype(np.int16)).max(axis=2)
     return int((difference > 60).sum())
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,16 +1,15 @@
-"""Answers become supervision.KeyPoints and are drawn. Arguments: server, v0 or v1, model, file."""
+"""Answers become supervision.KeyPoints and are drawn."""
 
-import json
-import sys
+from typing import Any
 
 import cv2
 import supervision as sv
-from inference_sdk import InferenceConfiguration, InferenceHTTPClient
+from inference_sdk import InferenceConfiguration
+from sdk import connect
 
 
-def main(server: str, mode: str, model: str, file: str) -> None:
-    client = InferenceHTTPClient(api_url=server, api_key="no-key-needed")
-    client.select_api_v0() if mode == "v0" else client.select_api_v1()
+def main(file: str, model: str, **connection: Any) -> dict:
+    client = connect(**connection)
     picture = cv2.imread(file)
     answer = client.infer(file, model_id=model)
     keypoints = sv.KeyPoints.from_inference(answer)
@@ -18,7 +17,7 @@ def main(server: str, mode: str, model: str, file: str) -> None:
     detections = sv.Detections.from_inference(answer)
     client.configure(InferenceConfiguration(confidence_threshold=0.999))
     nothing = sv.KeyPoints.from_inference(client.infer(file, model_id=model))
-    report = {
+    return {
         "answer": answer,
         "xy": keypoints.xy.tolist(),
         "class ids": keypoints.class_id.tolist(),
@@ -27,8 +26,3 @@ def main(server: str, mode: str, model: str, file: str) -> None:
         "drawn": int((picture != drawn).any(axis=2).sum()),
         "empty": len(nothing),
     }
-    print(json.dumps(report))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

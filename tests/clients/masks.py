@@ -1,17 +1,16 @@
-"""Masks become supervision.Detections and are drawn. Arguments: server, v0 or v1, model, file."""
+"""Masks become supervision.Detections and are drawn."""
 
-import json
-import sys
+from typing import Any
 
 import cv2
 import numpy as np
 import supervision as sv
-from inference_sdk import InferenceConfiguration, InferenceHTTPClient
+from inference_sdk import InferenceConfiguration
+from sdk import connect
 
 
-def main(server: str, mode: str, model: str, file: str) -> None:
-    client = InferenceHTTPClient(api_url=server, api_key="no-key-needed")
-    client.select_api_v0() if mode == "v0" else client.select_api_v1()
+def main(file: str, model: str, **connection: Any) -> dict:
+    client = connect(**connection)
     picture = cv2.imread(file)
     report, masks = {}, {}
     for form in ("polygon", "rle"):
@@ -32,7 +31,7 @@ def main(server: str, mode: str, model: str, file: str) -> None:
         }
     pairs = zip(masks["polygon"], masks["rle"], strict=True)
     covered = [float((polygon & rle).sum() / rle.sum()) for polygon, rle in pairs]
-    print(json.dumps({**report, "covered": covered}))
+    return {**report, "covered": covered}
 
 
 def _inside(detections: sv.Detections) -> list[float]:
@@ -48,7 +47,3 @@ def _inside(detections: sv.Detections) -> list[float]:
 
 def _changed(before: np.ndarray, after: np.ndarray) -> int:
     return int((before != after).any(axis=2).sum())
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -64,7 +64,7 @@ THROUGH = 404
         pytest.param("127.0.0.1", {}, THROUGH, id="a program on this machine"),
         pytest.param("::1", {}, THROUGH, id="by IPv6"),
         pytest.param("::ffff:127.0.0.1", {}, THROUGH, id="by mapped IPv6"),
-        pytest.param("", {}, THROUGH, id="by the Unix socket"),
+        pytest.param("localhost", {}, THROUGH, id="by the Unix socket"),
         pytest.param("192.168.1.7", {}, 403, id="another machine"),
         pytest.param("127.0.0.1", {"X-Forwarded-For": "192.168.1.7"}, 403, id="through a proxy"),
         pytest.param("127.0.0.1", {"Forwarded": "for=1.2.3.4"}, 403, id="through another proxy"),
@@ -155,6 +155,12 @@ def test_a_server_on_loopback_answers_to_its_own_names_only(client, host, allowe
     assert answer.status_code == (200 if allowed else 403)
     assert allowed or "allowed_hosts" in answer.json["message"]
     assert client().simulate_get("/info", headers={"Host": host}).status_code == 200
+
+
+def test_a_unix_socket_is_asked_under_any_name(client):
+    guarded = client(loopback=True)
+    answer = guarded.simulate_get("/info", headers={"Host": "box"}, remote_addr="localhost")
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,6 @@ def test_a_file_is_uploaded_as_multipart(ask):
         (b"--XX", FORM_TYPE, ""),
         (form(picture()), "multipart/form-data", ""),
         (b"", "application/json", "empty"),
-        (picture(), "image/jpeg", "multipart"),
         (quote(TEXT).encode(), "application/x-www-form-urlencoded", ""),
         (TEXT, None, "Content-Type"),
     ],
