@@ -88,7 +88,7 @@ class EngineKey:
 
     @property
     def digest(self) -> str:
-        """32 hexadecimal digits: the name of the plan on disk."""
+        """32 hexadecimal digits, which the files on disk are named by."""
         return hashlib.sha256(_canonical([FORMAT, asdict(self)])).hexdigest()[:32]
 
 
@@ -115,7 +115,7 @@ class EngineArtifact:
     @property
     def manifest(self) -> Path:
         """The JSON file beside the plan."""
-        return self.plan.with_suffix(".json")
+        return _manifest_of(self.plan)
 
     def load_plan(self) -> bytes:
         """The plan, checked: these very bytes were sealed on this device.
@@ -145,9 +145,11 @@ def write_artifact(
     outputs: tuple[str, ...],
     facts: Mapping[str, Any],
 ) -> EngineArtifact:
-    """Publish a plan and its sealed manifest as ``folder/<digest>.plan`` and ``.json``.
+    """Publish a plan and its sealed manifest in ``folder``.
 
-    The manifest is written last, so that whatever a power cut leaves is refused or complete.
+    The plan is ``<digest of the key>.<hash>.plan``, the manifest ``<digest of the key>.json``. The
+    manifest is written last and replaces an older one at once, whose plan is still there: a power
+    cut at any step leaves the old artifact or the new one.
 
     Args:
         folder: made if it does not exist.
@@ -160,19 +162,22 @@ def write_artifact(
     Raises:
         OSError: the disk is full, read-only or failing.
     """
+    sha256 = hashlib.sha256(plan).hexdigest()
     artifact = EngineArtifact(
-        plan=folder / f"{key.digest}.plan",
+        plan=folder / f"{key.digest}.{sha256[:8]}.plan",
         key=key,
-        sha256=hashlib.sha256(plan).hexdigest(),
+        sha256=sha256,
         nbytes=len(plan),
         outputs=outputs,
         facts=dict(facts),
     )
     manifest = {"format": FORMAT, **asdict(artifact), "plan": artifact.plan.name}
     manifest["seal"] = _seal(manifest, secret)
-    artifact.manifest.unlink(missing_ok=True)
     publish_file(artifact.plan, plan)
     publish_file(artifact.manifest, json.dumps(manifest, indent=2).encode() + b"\n")
+    for older in folder.glob(f"{key.digest}.*.plan"):
+        if older != artifact.plan:
+            older.unlink()
     return artifact
 
 
@@ -189,7 +194,7 @@ def read_artifact(path: Path, secret: bytes, host: EngineHost | None) -> EngineA
     Raises:
         ArtifactError: with the reason, and the sentence for the operator.
     """
-    path = path.with_suffix(".json")
+    path = _manifest_of(path)
     manifest = _read_manifest(path)
     if manifest.get("format") != FORMAT:
         raise ArtifactError(
@@ -237,6 +242,10 @@ def device_secret(path: Path) -> bytes:
     return secret
 
 
+def _manifest_of(path: Path) -> Path:
+    return path.with_name(path.name.partition(".")[0] + ".json")
+
+
 def _canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
@@ -265,7 +274,7 @@ def _parse(path: Path, manifest: Mapping[str, Any]) -> EngineArtifact:
     for name in ("batch", "size_wh", "flags"):
         fields_of_key[name] = tuple(fields_of_key[name])
     return EngineArtifact(
-        plan=path.with_suffix(".plan"),
+        plan=path.with_name(manifest["plan"]),
         key=EngineKey(**fields_of_key),
         sha256=manifest["sha256"],
         nbytes=manifest["nbytes"],

@@ -92,24 +92,25 @@ class DeviceInfo:
     memory_available: int
     power_mode: str | None
 
+    @property
+    def has_gpu(self) -> bool:
+        """Whether there is one, usable or not."""
+        return bool(self.gpu or self.compute_capability)
+
     def describe(self) -> list[str]:
         """One line for each thing worth telling a person."""
-        gpu = ", ".join(
-            part
-            for part, known in (
-                (self.gpu or "of unknown name", True),
-                (f"compute capability {self.compute_capability}", self.compute_capability),
-                (f"{self.sm_count} multiprocessors", self.sm_count),
-            )
-            if known
-        )
+        gpu = [
+            self.gpu or "of unknown name",
+            self.compute_capability and f"compute capability {self.compute_capability}",
+            self.sm_count and f"{self.sm_count} multiprocessors",
+        ]
         libraries = {"CUDA": self.cuda, "cuDNN": self.cudnn, "TensorRT": self.tensorrt}
         lines = [
             f"Device: {self.model or 'unknown'}",
             self.module and f"Module: {self.module}",
             self.l4t and f"JetPack: {self.jetpack or 'unknown'} (Jetson Linux {self.l4t})",
             self.driver and f"Driver: {self.driver}",
-            f"GPU: {gpu}" if self.gpu or self.compute_capability else "GPU: none",
+            f"GPU: {', '.join(str(part) for part in gpu if part)}" if self.has_gpu else "GPU: none",
             self.gpu_problem and f"GPU cannot be used: {self.gpu_problem}",
             *(f"{name}: {version}" for name, version in libraries.items() if version),
             self.dla_cores and f"DLA: {self.dla_cores} cores",

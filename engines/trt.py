@@ -57,7 +57,7 @@ _PROFILE = 0  # every plan of ours has one optimization profile
 
 
 class CapturedLog(trt.ILogger):  # type: ignore[misc]  # the module has no types
-    """TensorRT's log: warnings and errors, for whoever captures them meanwhile. Thread-safe."""
+    """TensorRT's log: its errors, for whoever captures them meanwhile. Thread-safe."""
 
     def __init__(self) -> None:
         trt.ILogger.__init__(self)  # pybind11 insists
@@ -195,7 +195,6 @@ class _Session:
                     raise EngineError(f"TensorRT refused to run. {LOG}")
                 return self._collect()
             except EngineError as error:
-                self._shapes.clear()  # nobody knows how far it came
                 if self._cuda.lost():
                     raise EngineLostError(f"The GPU is lost to this process: {error}") from error
                 raise

@@ -194,6 +194,27 @@ def test_the_key_may_come_on_any_way(infer, mode: str, twin: str, transport: str
     check(infer(mode=mode, twin=twin, configuration={"api_key_transport": transport}), BOXES)
 
 
+@pytest.fixture(scope="module")
+def locked_server(tmp_path_factory: pytest.TempPathFactory):
+    """A server that asks for a key on every route."""
+    key = {"EDGE_SERVER_KEY": "open-sesame"}
+    with running_server(tmp_path_factory.mktemp("data"), 'key_for = "all"\n', key) as url:
+        yield url
+
+
+@modes
+@twins
+@pytest.mark.parametrize("transport", ["legacy", "both", "header"])
+def test_the_right_key_opens_on_any_way(
+    infer, locked_server: str, mode: str, twin: str, transport: str
+):
+    """Acceptance vector 15, with a server that looks at the key."""
+    how = {"server": locked_server, "mode": mode, "twin": twin}
+    how["configuration"] = {"api_key_transport": transport}
+    check(infer(key="open-sesame", **how), BOXES)
+    check_failure(infer(key="another", **how), twin, 401, "Unauthorized", ["key"])
+
+
 @twins
 @pytest.mark.parametrize("transport", [None, "both", "header"])
 def test_no_key_is_needed(infer, twin: str, transport: str | None):
@@ -217,7 +238,6 @@ def test_an_alias_leads_to_its_model(infer, mode: str, twin: str):
     assert summary(infer("yolov8n-640", mode=mode, twin=twin)) == summary(infer())
 
 
-@pytest.mark.xfail(strict=True, reason="the server resolves no aliases yet, clients do")
 def test_the_server_knows_the_alias_too(own_server: str):
     """Acceptance vector 3: users of curl send the word."""
     picture = as_object(PICTURE.read_bytes())

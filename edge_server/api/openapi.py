@@ -66,6 +66,7 @@ def describe(routes: Iterable[Route]) -> Schema:
         for field in component.get("properties", {}).values():
             if field.pop(NULLABLE, False):
                 field["type"] = [field["type"], "null"]
+                field.update({"enum": [*field["enum"], None]} if "enum" in field else {})
     return {
         "openapi": "3.1.0",
         "info": {"title": "Edge Server", "version": __version__, "description": _DESCRIPTION},

@@ -61,10 +61,17 @@ class _Common(Struct, kw_only=True):
     ] = None
     mask_decode_mode: Annotated[
         Text,
-        Meta(description="`accurate`, `fast` or `tradeoff`; see `allow_reduced_mask_resolution`."),
+        Meta(
+            description="Takes effect with `allow_reduced_mask_resolution`.",
+            extra_json_schema={"enum": list(_MASK_DECODE_MODES)},
+        ),
     ] = "accurate"
     tradeoff_factor: Annotated[
-        Number, Meta(description="From 0, as `fast`, to 1, as `accurate`; only for `tradeoff`.")
+        Number,
+        Meta(
+            description="From 0, as `fast`, to 1, as `accurate`; only for `tradeoff`.",
+            extra_json_schema={"minimum": 0, "maximum": 1},
+        ),
     ] = 0.0
     allow_reduced_mask_resolution: Annotated[
         Flag, Meta(description="Masks and boxes may come on a coarser grid, as the mode says.")

@@ -1,8 +1,7 @@
-"""Print the client's own table of aliases. No arguments."""
-
-import json
+"""The client's own table of aliases."""
 
 from inference_sdk.http.utils.aliases import REGISTERED_ALIASES
 
-if __name__ == "__main__":
-    print(json.dumps(REGISTERED_ALIASES))
+
+def main() -> dict:
+    return REGISTERED_ALIASES

@@ -176,7 +176,7 @@ def _check(name: str, value: Any, type_name: str, module: Any) -> None:
         fits = type(value).__name__ == plain
     elif isinstance(wanted, type):
         fits = isinstance(value, wanted) or (value is None and not issubclass(wanted, enum.Enum))
-    else:
-        fits = True
+    else:  # interfaces that the double does not have cannot be made either
+        fits = value is None or not re.match("I[A-Z]", plain)
     if not fits:
         raise TypeError(f"{name}: {value!r} is no {type_name}")

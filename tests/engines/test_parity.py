@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from engines.base import Engine, EngineError, FeedError
 from engines.onnx_cpu import open_onnx
@@ -16,6 +15,7 @@ from tests.doubles.gpu import FakeGpu
 from tests.doubles.install import doubles
 from tests.doubles.plans import make_artifact
 from tests.doubles.tensorrt import VERSIONS
+from tests.engines.graphs import from_bytes, rows_above
 from tests.networks import NETWORKS
 
 Open = Callable[[Path], Engine]
@@ -25,42 +25,6 @@ ENGINES = [
     pytest.param("10.3.0", False, id="tensorrt 10.3.0 on a GPU with memory of its own"),
 ]
 LAYOUTS = {network.name: network for network in NETWORKS}
-
-
-def rows_above(path: Path) -> Path:
-    """A network whose output has as many rows as its input has bright pixels."""
-    nodes = [
-        helper.make_node("Greater", ["images", "half"], ["bright"]),
-        helper.make_node("NonZero", ["bright"], ["columns"]),
-        helper.make_node("Transpose", ["columns"], ["rows"], perm=[1, 0]),
-        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[2, 3], keepdims=0),
-    ]
-    inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 8, 8])]
-    outputs = [
-        helper.make_tensor_value_info("rows", TensorProto.INT64, ["count", 4]),
-        helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["batch", 1]),
-    ]
-    half = helper.make_tensor("half", TensorProto.FLOAT, [], [0.5])
-    graph = helper.make_graph(nodes, "rows", inputs, outputs, [half])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
-    onnx.save(model, path)
-    return path
-
-
-def from_bytes(path: Path) -> Path:
-    """A network that takes uint8 pixels in rows, columns and colours."""
-    nodes = [
-        helper.make_node("Cast", ["pixels"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Mul", ["planes", "scale"], ["output0"]),
-    ]
-    inputs = [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["batch", 8, 8, 3])]
-    outputs = [helper.make_tensor_value_info("output0", TensorProto.FLOAT, ["batch", 3, 8, 8])]
-    scale = helper.make_tensor("scale", TensorProto.FLOAT, [], [1 / 255])
-    graph = helper.make_graph(nodes, "bytes", inputs, outputs, [scale])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
-    onnx.save(model, path)
-    return path
 
 
 NETS = [

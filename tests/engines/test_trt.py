@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,9 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from engines.artifact import EngineArtifact, read_artifact
 from engines.base import (
@@ -28,19 +27,8 @@ from tests.doubles.gpu import FakeGpu
 from tests.doubles.install import Doubles, child_environment, doubles
 from tests.doubles.plans import SECRET, make_artifact
 from tests.doubles.tensorrt import MAGIC, VERSIONS
+from tests.engines.graphs import doubling, rows_above
 from tests.support import ROOT
-
-
-def save_network(path: Path, *, dtype: int = TensorProto.FLOAT) -> Path:
-    """y = 2 x, any batch of two numbers."""
-    inputs = [helper.make_tensor_value_info("x", dtype, ["batch", 2])]
-    outputs = [helper.make_tensor_value_info("y", dtype, ["batch", 2])]
-    two = helper.make_tensor("two", dtype, [], [2])
-    graph = helper.make_graph(
-        [helper.make_node("Mul", ["x", "two"], ["y"])], "g", inputs, outputs, [two]
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)]), path)
-    return path
 
 
 def numbers(*values: float) -> dict[str, np.ndarray]:
@@ -69,14 +57,14 @@ class Bench:
 @pytest.fixture(params=VERSIONS)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     with doubles(request.param) as installed:
-        path = save_network(tmp_path / "net.onnx")
+        path = doubling(tmp_path / "net.onnx")
         yield Bench(installed, make_artifact(installed.gpu, installed.tensorrt, path))
 
 
 @pytest.fixture(params=[True, False], ids=["shared memory", "memory of its own"])
 def bench_10(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     with doubles("10.3.0", FakeGpu(integrated=request.param)) as installed:
-        path = save_network(tmp_path / "net.onnx")
+        path = doubling(tmp_path / "net.onnx")
         yield Bench(installed, make_artifact(installed.gpu, installed.tensorrt, path))
 
 
@@ -148,8 +136,6 @@ def test_an_engine_that_cannot_be_opened_says_why_and_leaves_nothing(
 
 def damaged(artifact: EngineArtifact, change: Callable[[bytes], bytes], *, sealed: bool):
     """The artifact with other bytes, which its manifest knows of or not."""
-    import hashlib
-
     content = change(artifact.plan.read_bytes())
     artifact.plan.write_bytes(content)
     if not sealed:
@@ -192,7 +178,7 @@ def test_outputs_must_be_those_of_the_manifest(bench_10):
     ],
 )
 def test_a_plan_of_another_tensorrt_must_be_built_again(tmp_path, there, here, reason):
-    path = save_network(tmp_path / "net.onnx")
+    path = doubling(tmp_path / "net.onnx")
     with doubles(there) as installed:
         artifact = make_artifact(installed.gpu, installed.tensorrt, path)
     with doubles(here) as installed:
@@ -244,13 +230,28 @@ def test_a_run_that_fails(bench, point, kind, error):
 @pytest.mark.parametrize(("kind", "error"), [("sticky", EngineLostError), ("once", EngineError)])
 def test_copies_that_fail(tmp_path, kind, error):
     with doubles("10.3.0", FakeGpu(integrated=False)) as installed:
-        path = save_network(tmp_path / "net.onnx")
+        path = doubling(tmp_path / "net.onnx")
         bench = Bench(installed, make_artifact(installed.gpu, installed.tensorrt, path))
         engine = bench.open()
         bench.gpu.fail("copy", kind)
         with pytest.raises(EngineError, match="CUDA failed") as caught:
             engine.run(numbers(1))
         assert type(caught.value).__mro__[1 if kind == "once" else 0] is error
+        engine.close()
+        bench.assert_clean()
+
+
+def test_an_output_that_finds_no_memory_to_grow_costs_one_run(tmp_path):
+    with doubles("10.3.0") as installed:
+        path = rows_above(tmp_path / "net.onnx")
+        bench = Bench(installed, make_artifact(installed.gpu, installed.tensorrt, path))
+        engine = bench.open()
+        dark, bright = (np.full((1, 1, 8, 8), level, np.float32) for level in (0.0, 1.0))
+        assert engine.run({"images": dark})["rows"].shape == (0, 4)
+        bench.gpu.fail("alloc", "out of memory")
+        with pytest.raises(EngineError, match="returned no memory"):
+            engine.run({"images": bright})
+        assert engine.run({"images": bright})["rows"].shape == (64, 4)
         engine.close()
         bench.assert_clean()
 

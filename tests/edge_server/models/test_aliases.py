@@ -29,7 +29,7 @@ def test_an_alias_means_one_model_and_any_other_id_itself(model_id, meant):
 
 
 def test_the_table_is_the_clients_own_for_the_tasks_served(ask):
-    table = ask("aliases.py")
+    table = ask("aliases")
     assert ALIASES == {
         alias: target
         for alias, target in table.items()
