@@ -1,6 +1,7 @@
 """Engines on disk by key: found, published, put out of use, pruned. Survives a power cut.
 
 <root>/<gpu>/<model>/<digest>.plan, .json     an engine and its manifest
+                     <digest>.approved.json   how well it answers, and under which driver
                      <digest>.failed.json     why there is none, and when to try again
 <root>/<gpu>/timing-<tensorrt>.cache          what makes builds on this GPU faster
 """
@@ -12,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Set
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _BACKOFF_S = (60, 300, 1800)
 _FAILED = ".failed.json"
+_APPROVED = ".approved.json"
+_MANIFESTS = f"{'?' * 32}.json"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -125,6 +128,30 @@ class EngineCache:
         _discard(self._path(model, key, ".json"))  # first: a crash between the two builds it again
         self.note_failure(model, key, "refused", reason)
 
+    def discard(self, model: str, key: EngineKey) -> None:
+        """Put an engine out of use that cannot be opened; it may be built again."""
+        _discard(self._path(model, key, ".json"))
+
+    def approve(self, model: str, key: EngineKey, facts: Mapping[str, Any]) -> None:
+        """Remember that an engine answers like its weights, and what was measured."""
+        content = json.dumps(dict(facts), indent=2).encode() + b"\n"
+        publish_file(self._path(model, key, _APPROVED), content)
+
+    def approval(self, model: str, key: EngineKey) -> Mapping[str, Any]:
+        """What ``approve`` remembered; empty when nothing is known."""
+        try:
+            return dict(json.loads(self._path(model, key, _APPROVED).read_bytes()))
+        except (OSError, ValueError, TypeError):
+            return {}
+
+    def of_model(self, model: str, host: EngineHost) -> list[EngineArtifact]:
+        """Every intact engine of a model for this host."""
+        found = []
+        for path in sorted(self.root.joinpath(host.folder, *model.split("/")).glob(_MANIFESTS)):
+            with suppress(ArtifactError):
+                found.append(read_artifact(path, self._secret, host))
+        return found
+
     def note_failure(self, model: str, key: EngineKey, kind: FailureKind, message: str) -> None:
         """Remember that a build failed, or that what it gave must not be used."""
         known = self.failure(model, key)
@@ -141,7 +168,7 @@ class EngineCache:
 
     def entries(self) -> Iterator[tuple[Path, EngineArtifact | ArtifactError]]:
         """Every manifest, with its engine or the reason why that must not be used."""
-        for manifest in sorted(self.root.rglob(f"{'?' * 32}.json")):
+        for manifest in sorted(self.root.rglob(_MANIFESTS)):
             if manifest.parent.name.startswith(STAGING_PREFIX):
                 continue  # the trial of a running build
             try:
@@ -162,6 +189,7 @@ class EngineCache:
         for engine in engines:
             if total > max_bytes and engine.plan not in in_use:
                 engine.manifest.unlink()  # first: a plan alone is never used
+                engine.manifest.with_suffix(_APPROVED).unlink(missing_ok=True)
                 engine.plan.unlink()
                 total -= engine.nbytes
                 deleted.append(engine)
@@ -208,5 +236,6 @@ def _discard(manifest: Path) -> None:
     """Keep the manifest for people, under a name that nobody reads as one."""
     if manifest.exists():
         manifest.replace(manifest.with_suffix(".bad.json"))
+    manifest.with_suffix(_APPROVED).unlink(missing_ok=True)
     for plan in manifest.parent.glob(f"{manifest.stem}.*.plan"):
         plan.unlink()

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status: 0, or 1 after an error that was explained."""
+    """Run one command and return the exit status.
+
+    It is 0, 1 after an error that was explained, or 75 when it is to be started again.
+    """
     # NumPy's matrix products here are small: its thread pool would only spin against the
     # server's own threads and the engine's. Read when NumPy is first imported, later than this.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -28,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     level = logging.INFO if arguments.run is _start else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
-        arguments.run(arguments)
+        status: int | None = arguments.run(arguments)
     except EdgeServerError as error:
         print(f"edge-server: {error}", file=sys.stderr)
         return 1
@@ -37,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    return 0
+    return status or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -107,7 +110,7 @@ def _add_demo(commands: Any, common: argparse.ArgumentParser) -> None:  # noqa: 
     demo.set_defaults(run=_demo)
 
 
-def _start(arguments: argparse.Namespace) -> None:
+def _start(arguments: argparse.Namespace) -> int:
     from edge_server.api.server import serve
     from edge_server.settings import load_settings
 
@@ -121,7 +124,7 @@ def _start(arguments: argparse.Namespace) -> None:
         },
     )
     logging.getLogger().setLevel(settings.log_level.upper())
-    serve(settings, announce=lambda line: print(line, flush=True))
+    return serve(settings, announce=lambda line: print(line, flush=True))
 
 
 def _models_add(arguments: argparse.Namespace) -> None:

@@ -55,6 +55,10 @@ class ModelFailedError(EdgeServerError):
     """An installed model could not be loaded or run."""
 
 
+class EngineGoneError(ModelFailedError):
+    """The GPU is lost to this process; the model runs on the CPU when it is asked again."""
+
+
 class BusyError(EdgeServerError):
     """The server cannot take this request now; the same request may succeed shortly."""
 

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 UrlInput = Literal["any", "private", "public", "off"]
 KeyFor = Literal["changes", "all"]
+Precision = Literal["auto", "fp32", "fp16", "int8", "off"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
 IMAGE_FORMATS = ("jpeg", "png", "webp", "bmp", "gif", "tiff")
 
@@ -41,6 +42,9 @@ class Settings:
         preload: ids of models to load before the server reports itself ready.
         server_threads: requests worked on at once, status routes included.
         engine_threads: threads of one CPU inference; 0 means every CPU this process may use.
+        precision: of TensorRT engines, where there is a GPU: ``auto`` takes the fastest that
+            answers like the weights, ``off`` stays on the CPU.
+        engine_cache_mib: for all TensorRT engines on disk together; one takes 10 to 200.
         log_level: the least important message that ``edge-server start`` logs.
         key: what callers must send; empty: none. Never printed.
         key_for: which requests need ``key``: those that change what is installed, or all.
@@ -72,6 +76,8 @@ class Settings:
     preload: tuple[str, ...] = ()
     server_threads: int = 8
     engine_threads: int = 0
+    precision: Precision = "auto"
+    engine_cache_mib: int = 4096
     log_level: LogLevel = "info"
     key: str = field(default="", repr=False)
     key_for: KeyFor = "changes"
@@ -175,6 +181,8 @@ _EXPECTED: dict[str, _Check] = {
     "port": (lambda port: 0 <= port <= 65535, "a number from 0 to 65535"),
     "server_threads": _at_least(1),
     "engine_threads": _at_least(0),
+    "precision": _one_of(get_args(Precision)),
+    "engine_cache_mib": _at_least(1),
     "log_level": _one_of(get_args(LogLevel)),
     "key": (lambda key: re.fullmatch(r"[!-~]*", key) is not None, "ASCII without spaces"),
     "key_for": _one_of(get_args(KeyFor)),

@@ -231,6 +231,7 @@ class ModelState(Struct, kw_only=True, omit_defaults=True):
     load_s: Annotated[float, Meta(description="Seconds that loading took.")] | None = None
     idle_s: Annotated[float, Meta(description="Seconds since it was last asked.")] | None = None
     aliases: Annotated[list[str], Meta(description="Other ids that led to it.")] | None = None
+    upgrade: Annotated[str, Meta(description="Its way to TensorRT, in words.")] | None = None
 
 
 class Models(Struct):

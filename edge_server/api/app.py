@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import falcon
@@ -19,6 +20,7 @@ from edge_server.images.sources import ImageReader
 from edge_server.models.store import ModelStore
 from edge_server.ops.metrics import Metrics
 from edge_server.serving.pool import ModelPool
+from edge_server.serving.upgrade import Upgrade
 
 
 def create_app(
@@ -29,6 +31,7 @@ def create_app(
     ready: threading.Event,
     access: Access,
     max_images: int,
+    upgrades: Callable[[str], Upgrade | None] = lambda model_id: None,
 ) -> falcon.App[Any, Any]:
     """The WSGI application.
 
@@ -39,11 +42,12 @@ def create_app(
         ready: set when ``/readiness`` may say so.
         access: who may ask what.
         max_images: most pictures of one request.
+        upgrades: where a model is on its way to a faster engine, by its id.
     """
     metrics = Metrics()
-    status = StatusResource(ready, pool, metrics)
+    status = StatusResource(ready, pool, metrics, upgrades)
     loaded = LoadedResource(pool)
-    installed = InstalledResource(store, pool)
+    installed = InstalledResource(store, pool, upgrades)
     runner = Runner(pool, metrics, reader.max_pixels)
     infer = InferResource(runner, reader, max_images)
     routes: list[Route] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import falcon
@@ -25,7 +26,13 @@ from edge_server.api.requests import (
     legacy_request,
 )
 from edge_server.api.responses import answer
-from edge_server.errors import ImageError, ModelFailedError, RequestTooLargeError
+from edge_server.errors import (
+    BusyError,
+    EngineGoneError,
+    ImageError,
+    ModelFailedError,
+    RequestTooLargeError,
+)
 from edge_server.images.sources import ImageReader
 from edge_server.ops.metrics import Metrics
 from edge_server.serving.model import Model
@@ -59,20 +66,37 @@ class Runner:
     def run(
         self, request: InferRequest, images: Iterable[Image], trace: Trace
     ) -> list[tuple[AnyAnswer, bytes | None]]:
-        """One body per picture, and its annotated JPEG when drawing was asked for."""
+        """One body per picture, and its annotated JPEG when drawing was asked for.
+
+        One engine answers all of a request. When the GPU is lost at its first pictures, the CPU
+        answers it instead; later the caller has to ask again.
+        """
         trace.model_id = request.model_id
-        with self.pool.lease(request.model_id, path=trace.path) as (model, trace.load_s):
-            trace.engine = model.engine_name
-            check_task(request, model.package.task)
-            answers = []
-            for part in _passes(images, model.max_pass, self.max_pixels):
-                predictions = self._predict(model, part, request)
-                elapsed = trace.elapsed()
-                for image, prediction in zip(part, predictions, strict=True):
-                    body, jpeg = answer(model.package, image, prediction, request.drawing)
-                    body.inference_id, body.time = request.inference_id, elapsed
-                    answers.append((body, jpeg))
-        return answers
+        pictures = iter(images)
+        while True:
+            answers: list[tuple[AnyAnswer, bytes | None]] = []
+            part: list[Image] = []
+            try:
+                with self.pool.lease(request.model_id, path=trace.path) as (model, trace.load_s):
+                    trace.engine = model.engine_name
+                    check_task(request, model.package.task)
+                    for part in _passes(pictures, model.max_pass, self.max_pixels):
+                        answers += self._answers(model, part, request, trace)
+                return answers
+            except EngineGoneError as error:
+                if answers:
+                    raise BusyError(f"{error} Send the same request again.") from error
+                pictures = chain(part, pictures)
+
+    def _answers(
+        self, model: Model, part: list[Image], request: InferRequest, trace: Trace
+    ) -> Iterator[tuple[AnyAnswer, bytes | None]]:
+        predictions = self._predict(model, part, request)
+        elapsed = trace.elapsed()
+        for image, prediction in zip(part, predictions, strict=True):
+            body, jpeg = answer(model.package, image, prediction, request.drawing)
+            body.inference_id, body.time = request.inference_id, elapsed
+            yield body, jpeg
 
     def _predict(self, model: Model, part: list[Image], request: InferRequest) -> list[Prediction]:
         began = time.perf_counter()

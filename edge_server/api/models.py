@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import falcon
 
@@ -16,6 +16,7 @@ from edge_server.errors import EdgeServerError
 from edge_server.models.store import ModelStore
 from edge_server.serving import pool
 from edge_server.serving.pool import ModelPool
+from edge_server.serving.upgrade import Upgrade
 
 _LOADING = (400, 404, 422, 500, 503)
 
@@ -76,9 +77,12 @@ class LoadedResource:
 class InstalledResource:
     """``/models``: what is on disk, and how it stands."""
 
-    def __init__(self, store: ModelStore, pool: ModelPool) -> None:
+    def __init__(
+        self, store: ModelStore, pool: ModelPool, upgrades: Callable[[str], Upgrade | None]
+    ) -> None:
         self._store = store
         self._pool = pool
+        self._upgrades = upgrades
 
     @operation("Every installed model: its state, engine, precision and memory", answer=Models)
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -122,4 +126,6 @@ class InstalledResource:
             facts.memory_bytes = found.model.nbytes
             facts.load_s, facts.idle_s = found.load_s, found.idle_s
             facts.aliases = list(found.aliases)
+            upgrade = self._upgrades(model_id)
+            facts.upgrade = str(upgrade) if upgrade else None
         return facts

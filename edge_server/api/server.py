@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
@@ -26,7 +27,11 @@ from edge_server.api.connections import TcpListener, UnixListener
 from edge_server.api.status import NAME
 from edge_server.appliance import MEBI, Appliance
 from edge_server.errors import SettingsError
+from edge_server.ops.restarts import EXIT_STATUS, is_supervised, may_restart
 from edge_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
 
 # A picture below this size stays in memory; a larger body is spooled to a temporary file.
 _BODY_IN_MEMORY = 4 * MEBI
@@ -43,17 +48,21 @@ _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _KEPT_BYTES = 32 * MEBI
 
 
-def serve(settings: Settings, announce: Callable[[str], None]) -> None:
-    """Run the server until SIGTERM or SIGINT.
+def serve(settings: Settings, announce: Callable[[str], None]) -> int:
+    """Run the server until SIGTERM or SIGINT, or until the GPU is lost and a restart helps.
 
     Args:
         settings: the whole configuration.
         announce: receives one line for each socket when the server listens.
 
+    Returns:
+        the exit status: 0, or the one that asks for a restart.
+
     Raises:
         SettingsError: the address or the Unix socket cannot be listened on.
     """
-    appliance = Appliance(settings)
+    restart = threading.Event()
+    appliance = Appliance(settings, lost=partial(_ask_for_restart, settings.data_dir, restart))
     appliance.store.sweep()
     _allow_open_files()
     _reuse_memory()
@@ -64,6 +73,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     app = create_app(
         store=appliance.store,
         pool=appliance.pool,
+        upgrades=appliance.upgrader.state,
         reader=appliance.reader,
         ready=ready,
         access=Access(
@@ -76,6 +86,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         max_images=settings.max_images,
     )
     server = make_server(app, sockets, settings)
+    appliance.upgrader.start()
     threading.Thread(
         target=_get_ready, args=(appliance, ready), name="preload", daemon=True
     ).start()
@@ -86,7 +97,9 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     if settings.unix_socket:
         Path(settings.unix_socket).unlink(missing_ok=True)
     wasyncore.close_all(server._map)
+    appliance.upgrader.close()
     appliance.pool.clear()
+    return EXIT_STATUS if restart.is_set() else 0
 
 
 def make_server(app: object, sockets: Sequence[socket.socket], settings: Settings) -> TcpListener:
@@ -123,6 +136,14 @@ def make_server(app: object, sockets: Sequence[socket.socket], settings: Setting
         for listener in sockets
     ]
     return listeners[0]
+
+
+def _ask_for_restart(data_dir: Path, restart: threading.Event) -> None:
+    """End when a supervisor starts us again: a process that lost the GPU never gets it back."""
+    if is_supervised() and may_restart(data_dir / "state" / "restarts.json"):
+        log.warning("ending with status %d, to be started again with the GPU", EXIT_STATUS)
+        restart.set()
+        os.kill(os.getpid(), signal.SIGTERM)  # running requests are answered first
 
 
 def _get_ready(appliance: Appliance, ready: threading.Event) -> None:

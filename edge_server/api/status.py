@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Callable
 
 import falcon
 
@@ -13,6 +14,7 @@ from edge_server.api.exchange import send
 from edge_server.api.operations import BINARY, operation
 from edge_server.ops.metrics import Metrics, ModelFacts
 from edge_server.serving.pool import ModelPool
+from edge_server.serving.upgrade import Upgrade
 
 NAME = "Edge Server"
 
@@ -20,11 +22,18 @@ NAME = "Edge Server"
 class StatusResource:
     """The routes that clients, people and supervisors poll. None of them waits for anything."""
 
-    def __init__(self, ready: threading.Event, pool: ModelPool, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        ready: threading.Event,
+        pool: ModelPool,
+        metrics: Metrics,
+        upgrades: Callable[[str], Upgrade | None],
+    ) -> None:
         """``ready`` is set once every model to preload has been loaded or has failed."""
         self._ready = ready
         self._pool = pool
         self._metrics = metrics
+        self._upgrades = upgrades
         self._info = Info(name=NAME, version=__version__, uuid=uuid.uuid4().hex)
 
     @operation("Where to go from here", answer=Home)
@@ -59,7 +68,13 @@ class StatusResource:
     def on_get_metrics(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Made when it is asked for."""
         models = [
-            ModelFacts(state.model_id, state.model.engine_name, state.model.nbytes, state.load_s)
+            ModelFacts(
+                state.model_id,
+                state.model.engine_name,
+                state.model.nbytes,
+                state.load_s,
+                getattr(self._upgrades(state.model_id), "state", ""),
+            )
             for state in self._pool.states()
             if state.model is not None
         ]

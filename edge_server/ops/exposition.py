@@ -56,10 +56,17 @@ def families(metrics: Metrics, models: Sequence[ModelFacts]) -> Iterator[Metric]
     loading = GaugeMetricFamily(
         "edge_server_model_load_seconds", "Seconds a model took to load.", labels=("model",)
     )
+    upgrade = GaugeMetricFamily(
+        "edge_server_model_upgrade",
+        "1 for the state of a model on its way to TensorRT: waiting, building or refused.",
+        labels=("model", "state"),
+    )
     for model in models:
         memory.add_metric((model.model_id, model.engine), model.nbytes)
         loading.add_metric((model.model_id,), model.load_s)
-    yield from (memory, loading)
+        if model.upgrade:
+            upgrade.add_metric((model.model_id, model.upgrade), 1)
+    yield from (memory, loading, upgrade)
 
 
 def _requests(metrics: Metrics) -> Iterator[Metric]:

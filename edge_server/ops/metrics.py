@@ -23,12 +23,17 @@ _FINE_S = (
 
 
 class ModelFacts(NamedTuple):
-    """A model in memory: what runs it, the bytes it holds and the seconds its loading took."""
+    """A model in memory: what runs it, the bytes it holds and the seconds its loading took.
+
+    ``upgrade`` is where it is on its way to a faster engine: ``waiting``, ``building``,
+    ``refused``; empty when it goes nowhere.
+    """
 
     model_id: str
     engine: str
     nbytes: int
     load_s: float
+    upgrade: str = ""
 
 
 class Event(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -9,16 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_server.errors import ModelFailedError
+from edge_server.errors import EngineGoneError, ModelFailedError
 from edge_server.models.package import ModelPackage
 from edge_server.vision.decoders import DECODERS
 from edge_server.vision.head import HeadSpec
 from edge_server.vision.params import InferParams
 from edge_server.vision.predictions import Image, Prediction
 from edge_server.vision.preprocess import make_feed, make_preprocess
-from engines.base import Array, Engine, EngineError
+from engines.base import Array, Engine, EngineError, EngineLostError
 from engines.device import private_bytes
 from engines.onnx_cpu import open_onnx
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Model:
         max_pass: most pictures that the network takes at once.
         nbytes: memory that it holds; see ``load_model``.
         inferences: pictures answered so far.
+        watch: shown the pictures of every pass, while somebody wants to see some; must not wait.
     """
 
     def __init__(self, package: ModelPackage, engine: Engine) -> None:
@@ -60,6 +64,7 @@ class Model:
         self.package = package
         self.nbytes = engine.nbytes
         self.inferences = 0
+        self.watch: Callable[[Sequence[Image]], None] | None = None
         self._lock = threading.Lock()
         self._engine = engine
         spec = engine.inputs[0]
@@ -109,6 +114,7 @@ class Model:
             params: the caller's thresholds and switches.
 
         Raises:
+            EngineGoneError: the GPU is lost; the same request may succeed on another engine.
             ModelFailedError: the engine failed, or what it gave is damaged.
         """
         predictions: list[Prediction] = []
@@ -128,6 +134,8 @@ class Model:
     def _predict_pass(
         self, images: Sequence[Image], params: InferParams
     ) -> tuple[list[Prediction], Timings]:
+        if (watch := self.watch) is not None:
+            watch(images)
         began = time.perf_counter()
         pixels, placements = self._preprocess(images, params)
         tensor = self._feed(_padded(pixels, self._static_batch))
@@ -135,7 +143,8 @@ class Model:
         try:
             outputs = self._engine.run({self._engine.inputs[0].name: tensor})
         except EngineError as error:
-            raise ModelFailedError(f"Model {self.package.model_id} failed: {error}") from error
+            kind = EngineGoneError if isinstance(error, EngineLostError) else ModelFailedError
+            raise kind(f"Model {self.package.model_id} failed: {error}") from error
         ran = time.perf_counter()
         try:
             predictions = list(self._decode(outputs, placements, params))
@@ -145,26 +154,57 @@ class Model:
         return predictions, Timings(prepared - began, ran - prepared, decoded - ran)
 
 
-def load_model(package: ModelPackage, *, threads: int) -> Model:
+def load_model(
+    package: ModelPackage,
+    *,
+    threads: int,
+    fast: Callable[[ModelPackage], Engine | None] = lambda package: None,
+) -> Model:
     """Open the weights on the best engine of this device and prove that they answer.
 
     Its ``nbytes`` are what this process grew by while it was opened and ran once, because an
     engine repacks weights and keeps the arena of a run: several times the size of the file. What
     other threads allocate or free meanwhile counts too, so the engine's own figure is the least.
 
+    Args:
+        package: what to load.
+        threads: of one run on the CPU.
+        fast: an engine that was built and proved for this package, if there is one; where that
+            does not work, the CPU engine is opened.
+
     Raises:
         ModelFailedError: the weights cannot be opened, run or decoded; the message says why.
     """
     before = private_bytes()
+    engine = fast(package)
+    if engine is not None:
+        try:
+            return _measured(make_model(package, engine), before)
+        except ModelFailedError as error:
+            log.warning("%s Trying the CPU.", error)
     try:
         engine = open_onnx(package.weights, threads=threads)
     except EngineError as error:
         raise ModelFailedError(f"Model {package.model_id} cannot be loaded: {error}") from error
+    return _measured(make_model(package, engine), before)
+
+
+def make_model(package: ModelPackage, engine: Engine) -> Model:
+    """A model on ``engine``, which is closed when that fails.
+
+    Raises:
+        ModelFailedError: it cannot run or does not fit the package; the message says why.
+    """
     try:
-        model = Model(package, engine)
+        return Model(package, engine)
     except (EngineError, ValueError) as error:
         engine.close()
-        raise ModelFailedError(f"Model {package.model_id} cannot be loaded: {error}") from error
+        raise ModelFailedError(
+            f"Model {package.model_id} cannot be loaded on {engine.name}: {error}"
+        ) from error
+
+
+def _measured(model: Model, before: int) -> Model:
     model.nbytes = max(model.nbytes, private_bytes() - before)
     return model
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from edge_server.errors import BusyError, ModelIdError, ModelNotFoundError
+from edge_server.errors import BusyError, EngineGoneError, ModelIdError, ModelNotFoundError
 from edge_server.models.aliases import resolve_alias
 from edge_server.serving.model import Model
 from edge_server.serving.shared import Shared, SharedClosedError
@@ -112,6 +112,7 @@ class ModelPool:
         *,
         resolve: Callable[[str], str] = resolve_alias,
         load_wait_s: float = LOAD_WAIT_S,
+        gone: Callable[[str], None] = lambda reason: None,
     ) -> None:
         """A pool without models.
 
@@ -119,10 +120,12 @@ class ModelPool:
             load: makes a model from its id; its errors reach every caller that waits for it.
             resolve: the id under which a model is kept, from any id that callers use for it.
             load_wait_s: seconds to wait for another caller's load.
+            gone: told why, when a model lost its engine and is about to be loaded on another.
         """
         self._load = load
         self._resolve = resolve
         self._load_wait_s = load_wait_s
+        self._gone = gone
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._failures: dict[str, str] = {}
@@ -138,6 +141,8 @@ class ModelPool:
         Raises:
             BusyError: another caller's load of this model takes too long to wait for.
             EdgeServerError: whatever ``load`` raises.
+
+        An EngineGoneError that leaves the block has the model loaded anew for the next lease.
         """
         load_s = 0.0
         with ExitStack() as stack:
@@ -149,7 +154,42 @@ class ModelPool:
                     break
                 except SharedClosedError:  # removed between finding and entering: load again
                     continue
-            yield Lease(model, load_s)
+            try:
+                yield Lease(model, load_s)
+            except EngineGoneError as error:
+                self._gone(str(error))
+                self._renew(model)
+                raise
+
+    @contextmanager
+    def peek(self, model_id: str) -> Iterator[Model | None]:
+        """Use a model if it is in memory, else None; nobody's request, so that no state changes."""
+        with self._lock:
+            entry = self._entries.get(model_id)
+            shared = entry.shared if entry is not None and entry.model is not None else None
+        with ExitStack() as stack:
+            model = None
+            if shared is not None:
+                with suppress(SharedClosedError):
+                    model = stack.enter_context(shared.result().use())
+            yield model
+
+    def replace(self, old: Model, new: Model) -> bool:
+        """Answer with ``new`` from the next lease on; ``old`` is closed when its last user leaves.
+
+        Returns:
+            whether that was done: when ``old`` is in use no more, ``new`` is closed instead.
+        """
+        shared: Future[Shared[Model]] = Future()
+        shared.set_result(Shared(new))
+        with self._lock:
+            entry = self._entries.get(old.package.model_id)
+            if entry is None or entry.model is not old:
+                replaced = shared
+            else:
+                replaced, entry.shared, entry.model = entry.shared, shared, new
+        replaced.result().close()
+        return replaced is not shared
 
     def add(self, model_id: str, *, path: str = "") -> float:
         """Load a model unless it is loaded; ``Lease.load_s``. Takes and raises as ``lease``."""
@@ -195,6 +235,16 @@ class ModelPool:
             return entry.shared.result(timeout=self._load_wait_s), load_s
         except FutureTimeoutError:
             raise BusyError(f"Model {model_id} is still loading; try again shortly.") from None
+
+    def _renew(self, broken: Model) -> None:
+        """Load a model again, unless another thread does; those who ask meanwhile wait for it."""
+        with self._lock:
+            entry = self._entries.get(broken.package.model_id)
+            if entry is None or entry.model is not broken:
+                return
+            retired, entry.shared, entry.model = entry.shared, Future(), None
+        retired.result().close()
+        self._fill(entry)
 
     def _fill(self, entry: _Entry) -> float:
         """Load the model of ``entry`` for everybody who waits; the seconds that it took."""

@@ -129,7 +129,7 @@ def make_feed(network_input: NetworkInput, spec: TensorSpec) -> Callable[[Pixels
             f"its input is {spec}; expected float (batch, 3, {size[0]}, {size[1]}) "
             f"or uint8 (batch, {size[0]}, {size[1]}, 3)"
         )
-    scaling, normalization = _scaling(network_input), network_input.normalization
+    scaling, normalization = scaling_of(network_input), network_input.normalization
     order = slice(None, None, -1) if network_input.color_mode == "rgb" else slice(None)
     dtype = spec.dtype
     means, stds = (
@@ -183,7 +183,8 @@ def _cut(canvases: Pixels, placements: Sequence[Placement]) -> Pixels:
     return canvases
 
 
-def _scaling(network_input: NetworkInput) -> np.float32:
+def scaling_of(network_input: NetworkInput) -> np.float32:
+    """What values are divided by."""
     scaling = network_input.scaling_factor
     if network_input.antialias and (scaling is None or network_input.normalization is not None):
         scaling = 255.0
