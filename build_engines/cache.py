@@ -166,6 +166,12 @@ class EngineCache:
         except (OSError, ValueError, TypeError):  # none, or damaged: then it is tried again
             return None
 
+    def failures(self) -> Iterator[tuple[Path, Failure]]:
+        """Every failure that is remembered, and the file that remembers it."""
+        for path in sorted(self.root.rglob(f"*{_FAILED}")):
+            with suppress(OSError, ValueError, TypeError):
+                yield path, Failure(**json.loads(path.read_bytes()))
+
     def entries(self) -> Iterator[tuple[Path, EngineArtifact | ArtifactError]]:
         """Every manifest, with its engine or the reason why that must not be used."""
         for manifest in sorted(self.root.rglob(_MANIFESTS)):

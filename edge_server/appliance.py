@@ -79,7 +79,7 @@ class Appliance:
 
     def _load(self, model_id: str) -> Model:
         package = self.store.find(model_id)
-        model = load_model(package, threads=self._engine_threads, fast=self.accelerator.open)
+        model = load_model(package, threads=self._engine_threads, fast=self.accelerator.load)
         if model.engine_name == OnnxCpuEngine.name:
             self.upgrader.offer(package)
         return model

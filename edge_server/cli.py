@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_start(commands, common)
     _add_models(commands, common)
+    _add_engines(commands, common)
     _add_infer(commands, common)
     _add_demo(commands, common)
     return parser
@@ -89,6 +90,31 @@ def _add_models(commands: Any, common: argparse.ArgumentParser) -> None:  # noqa
     delete = verbs.add_parser("delete", parents=[common], help="delete a model from disk")
     delete.add_argument("id")
     delete.set_defaults(run=_models_delete)
+
+
+def _add_engines(commands: Any, common: argparse.ArgumentParser) -> None:  # noqa: ANN401
+    engines = commands.add_parser("engines", help="TensorRT engines for the GPU of this machine")
+    verbs = engines.add_subparsers(metavar="VERB", required=True)
+    build = verbs.add_parser("build", parents=[common], help="build one without waiting for it")
+    build.add_argument("id", help="an installed model, such as bolts/1")
+    build.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "fp16", "int8"),
+        help="default: the setting, which is auto: the fastest that answers like the weights",
+    )
+    build.add_argument(
+        "--calibration", type=Path, metavar="FOLDER", help="your own pictures: allows int8"
+    )
+    build.set_defaults(run=_engines_build)
+    listing = verbs.add_parser(
+        "list", parents=[common], help="show engines, and why there are none"
+    )
+    listing.set_defaults(run=_engines_list)
+    verify = verbs.add_parser("verify", parents=[common], help="compare engines with their weights")
+    verify.set_defaults(run=_engines_verify)
+    prune = verbs.add_parser("prune", parents=[common], help="delete those unused longest")
+    prune.add_argument("--max-mib", type=int, required=True, metavar="N", help="what may stay")
+    prune.set_defaults(run=_engines_prune)
 
 
 def _add_infer(commands: Any, common: argparse.ArgumentParser) -> None:  # noqa: ANN401
@@ -157,6 +183,33 @@ def _models_list(arguments: argparse.Namespace) -> None:
 def _models_delete(arguments: argparse.Namespace) -> None:
     _store(arguments).delete(arguments.id)
     print(f"Deleted {arguments.id}.")
+
+
+def _engines_build(arguments: argparse.Namespace) -> None:
+    from edge_server.engine_commands import build
+    from edge_server.settings import load_settings
+
+    overrides = {"precision": arguments.precision}
+    settings = load_settings(data_dir=arguments.data_dir, overrides=overrides)
+    build(settings, arguments.id, arguments.calibration)
+
+
+def _engines_list(arguments: argparse.Namespace) -> None:
+    from edge_server.engine_commands import show
+
+    show(_settings(arguments))
+
+
+def _engines_verify(arguments: argparse.Namespace) -> None:
+    from edge_server.engine_commands import verify
+
+    verify(_settings(arguments))
+
+
+def _engines_prune(arguments: argparse.Namespace) -> None:
+    from edge_server.engine_commands import prune
+
+    prune(_settings(arguments), arguments.max_mib)
 
 
 def _infer(arguments: argparse.Namespace) -> None:

@@ -74,6 +74,10 @@ class Background:
         """What the process has written to standard error so far."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
+    def status(self) -> int | None:
+        """The exit status; None while it runs."""
+        return self._process.poll()
+
     def stop(self) -> int:
         """Ask the whole process group to end, as a service manager would; the exit status."""
         if self._process.poll() is None:

@@ -25,6 +25,7 @@ _STATUSES: dict[type[errors.EdgeServerError], str] = {
     errors.ModelNotFoundError: falcon.HTTP_404,
     errors.PackageError: falcon.HTTP_500,
     errors.ModelFailedError: falcon.HTTP_500,
+    errors.EngineGoneError: falcon.HTTP_500,
     errors.BusyError: falcon.HTTP_503,
 }
 

@@ -31,7 +31,7 @@ from edge_server.serving.model import Model, make_model
 from edge_server.vision.predictions import Image
 from edge_server.vision.preprocess import scaling_of
 from engines.artifact import EngineArtifact, EngineKey
-from engines.base import Engine, EngineError, PlanMismatchError
+from engines.base import EngineError, PlanMismatchError
 from engines.device import read_device
 from engines.files import content_hash
 
@@ -69,6 +69,7 @@ class Accelerator:
 
     Attributes:
         lost: why the GPU cannot be used by this process any more; empty while it can.
+        missing: why there is no device.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Accelerator:
             on_lost: called once when the GPU is lost.
         """
         self.lost = ""
+        self.missing = "TensorRT is switched off by the setting precision."
         self._choice = precision
         self._cache_bytes = cache_mib << 20
         self._on_lost = on_lost
@@ -115,8 +117,8 @@ class Accelerator:
             log.error("The GPU is lost; models run on the CPU until a restart. %s", reason)
             self._on_lost()
 
-    def open(self, package: ModelPackage) -> Engine | None:
-        """The fastest engine that was proved for ``package`` here, if there is one. Never raises.
+    def load(self, package: ModelPackage) -> Model | None:
+        """The model on the fastest engine that was proved for it here, if one works.
 
         No build starts and no weights are opened: with a proved engine the next start is fast.
         """
@@ -127,8 +129,11 @@ class Accelerator:
             if self.is_proved(package, artifact):
                 try:
                     return self._open(package, artifact)
-                except EngineError as error:
+                except (EngineError, ModelFailedError) as error:
                     log.warning("%s does not run on TensorRT: %s", package.model_id, error)
+                    if isinstance(error, EngineGoneError):
+                        self.lose(str(error))
+                        break
         return None
 
     def artifacts(self, package: ModelPackage) -> list[EngineArtifact]:
@@ -224,7 +229,7 @@ class Accelerator:
             raise ModelFailedError("There is no TensorRT here.")
         cache, key, new = device.cache, artifact.key, None
         try:
-            new = make_model(package, self._open(package, artifact))
+            new = self._open(package, artifact)
             if again or not self.is_proved(package, artifact):
                 agreement = agree(cpu, new, pictures)
                 if agreement.differences:
@@ -251,7 +256,7 @@ class Accelerator:
         for engine in device.cache.prune(self._cache_bytes, self._used) if device else ():
             log.info("deleted the engine %s: together they took too much", engine.plan)
 
-    def _open(self, package: ModelPackage, artifact: EngineArtifact) -> Engine:
+    def _open(self, package: ModelPackage, artifact: EngineArtifact) -> Model:
         from engines.trt import open_tensorrt
 
         device = self.device
@@ -260,10 +265,12 @@ class Accelerator:
             raise PlanMismatchError(f"{artifact.plan.name} is gone.")
         self._used.add(artifact.plan)
         try:
-            return open_tensorrt(artifact)
+            engine = open_tensorrt(artifact)
         except PlanMismatchError:
             device.cache.discard(package.model_id, artifact.key)  # to be built again
             raise
+        # On a small board engines take fewer pictures at once than the package allows.
+        return make_model(replace(package, max_batch_size=artifact.key.batch[-1]), engine)
 
     def _choose(
         self,
@@ -305,7 +312,8 @@ class Accelerator:
             cache = EngineCache(self._engines, self._state / "device.key")
             cache.sweep()
         except Exception as error:  # noqa: BLE001 - of a half-installed CUDA anything can come
-            log.info("Models run on the CPU, TensorRT cannot be used: %s", error)
+            self.missing = f"TensorRT cannot be used: {error}"
+            log.info("Models run on the CPU. %s", self.missing)
             return None
         info = read_device()
         has_onnx = importlib.util.find_spec("onnx") is not None

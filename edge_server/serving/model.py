@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,8 +19,6 @@ from edge_server.vision.preprocess import make_feed, make_preprocess
 from engines.base import Array, Engine, EngineError, EngineLostError
 from engines.device import private_bytes
 from engines.onnx_cpu import open_onnx
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ def load_model(
     package: ModelPackage,
     *,
     threads: int,
-    fast: Callable[[ModelPackage], Engine | None] = lambda package: None,
+    fast: Callable[[ModelPackage], Model | None] = lambda package: None,
 ) -> Model:
     """Open the weights on the best engine of this device and prove that they answer.
 
@@ -169,24 +166,22 @@ def load_model(
     Args:
         package: what to load.
         threads: of one run on the CPU.
-        fast: an engine that was built and proved for this package, if there is one; where that
-            does not work, the CPU engine is opened.
+        fast: the model on an engine that was built and proved for it, if there is one that works;
+            else the weights are opened on the CPU.
 
     Raises:
         ModelFailedError: the weights cannot be opened, run or decoded; the message says why.
     """
     before = private_bytes()
-    engine = fast(package)
-    if engine is not None:
+    model = fast(package)
+    if model is None:
         try:
-            return _measured(make_model(package, engine), before)
-        except ModelFailedError as error:
-            log.warning("%s Trying the CPU.", error)
-    try:
-        engine = open_onnx(package.weights, threads=threads)
-    except EngineError as error:
-        raise ModelFailedError(f"Model {package.model_id} cannot be loaded: {error}") from error
-    return _measured(make_model(package, engine), before)
+            engine = open_onnx(package.weights, threads=threads)
+        except EngineError as error:
+            raise ModelFailedError(f"Model {package.model_id} cannot be loaded: {error}") from error
+        model = make_model(package, engine)
+    model.nbytes = max(model.nbytes, private_bytes() - before)
+    return model
 
 
 def make_model(package: ModelPackage, engine: Engine) -> Model:
@@ -194,19 +189,14 @@ def make_model(package: ModelPackage, engine: Engine) -> Model:
 
     Raises:
         ModelFailedError: it cannot run or does not fit the package; the message says why.
+        EngineGoneError: the GPU is lost.
     """
     try:
         return Model(package, engine)
     except (EngineError, ValueError) as error:
         engine.close()
-        raise ModelFailedError(
-            f"Model {package.model_id} cannot be loaded on {engine.name}: {error}"
-        ) from error
-
-
-def _measured(model: Model, before: int) -> Model:
-    model.nbytes = max(model.nbytes, private_bytes() - before)
-    return model
+        kind = EngineGoneError if isinstance(error, EngineLostError) else ModelFailedError
+        raise kind(f"Model {package.model_id} cannot be loaded: {error}") from error
 
 
 def _padded(pixels: Array, batch: int | None) -> Array:

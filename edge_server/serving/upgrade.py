@@ -6,8 +6,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from edge_server.serving.pool import ModelPool
 from edge_server.vision.predictions import Image
 from engines.artifact import EngineArtifact, EngineKey
 from engines.base import EngineError
+from engines.onnx_cpu import OnnxCpuEngine
 
 log = logging.getLogger(__name__)
 
@@ -226,7 +227,7 @@ class Upgrader:
             job = Job(
                 self._accelerator,
                 package,
-                lend=partial(self._pool.peek, model_id),
+                lend=partial(self._lend, model_id),
                 install=self._install,
                 tell=partial(self._tell, model_id),
                 cancel=self._cancel,
@@ -267,6 +268,12 @@ class Upgrader:
                     self._waiting.setdefault(model_id, retry)
                 else:
                     self._states.pop(model_id, None)
+
+    @contextmanager
+    def _lend(self, model_id: str) -> Iterator[Model | None]:
+        """The model, unless it is not in memory, or on TensorRT by now: it proves no engine."""
+        with self._pool.peek(model_id) as model:
+            yield model if model and model.engine_name == OnnxCpuEngine.name else None
 
     def _install(self, old: Model, new: Model) -> None:
         if self._pool.replace(old, new):

@@ -5,10 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
-from edge_server.errors import BusyError, ModelFailedError, ModelNotFoundError, PackageError
+from edge_server.errors import (
+    BusyError,
+    EngineGoneError,
+    ModelFailedError,
+    ModelNotFoundError,
+    PackageError,
+)
 from edge_server.serving.pool import ModelPool
 
 
@@ -17,6 +24,7 @@ class LoadedModel:
 
     def __init__(self, model_id):
         self.model_id = model_id
+        self.package = SimpleNamespace(model_id=model_id)
         self.closed = 0
 
     def close(self):
@@ -257,3 +265,56 @@ def test_requests_and_removals_race_without_error(pool, loader):
         remover.join()
     pool.clear()
     assert all(model.closed == 1 for model in loader.models)
+
+
+def test_a_replaced_model_is_closed_after_its_last_request(pool, loader):
+    with pool.lease("a/1", path="/here") as (old, _):
+        new = loader("a/1")
+        assert pool.replace(old, new)
+        assert not old.closed
+        with pool.lease("a/1") as (model, load_s):
+            assert (model, load_s) == (new, 0.0)
+    assert old.closed
+    (state,) = pool.states()
+    assert (state.model, state.paths) == (new, ("/here",))
+
+
+def test_nothing_replaces_a_model_that_is_in_use_no_more(pool, loader):
+    with pool.lease("a/1") as (old, _):
+        pool.remove("a/1")
+        late = loader("a/1")
+        assert not pool.replace(old, late)
+        assert late.closed
+    assert pool.states() == []
+
+
+def test_to_peek_is_no_request(pool):
+    with pool.peek("a/1") as model:
+        assert model is None
+    assert pool.states() == []
+    pool.add("a/1")
+    with pool.peek("a/1") as model:
+        pool.remove("a/1")
+        assert not model.closed
+    assert model.closed
+
+
+def test_a_model_that_lost_its_engine_is_loaded_again_once(loader):
+    told = []
+    pool = ModelPool(loader, gone=told.append)
+
+    def lose(between=lambda: None):
+        with pool.lease("a/1"):
+            between()
+            raise EngineGoneError("no GPU")
+
+    def lose_inside():
+        with pytest.raises(EngineGoneError):
+            lose()
+
+    with pytest.raises(EngineGoneError):
+        lose(between=lose_inside)
+    assert told == ["no GPU", "no GPU"]
+    first, second = loader.models
+    assert (first.closed, second.closed) == (1, 0)
+    assert pool.loaded() == [second]

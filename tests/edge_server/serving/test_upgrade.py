@@ -6,42 +6,23 @@ import threading
 import time
 from contextlib import contextmanager
 
-import cv2
 import numpy as np
 import pytest
 
 from edge_server.appliance import Appliance
-from edge_server.models.store import ModelStore
 from edge_server.serving import model as serving_model
 from edge_server.settings import Settings
 from edge_server.vision.params import InferParams
 from tests.doubles.gpu import FakeGpu
 from tests.doubles.install import child_environment, doubles
 from tests.doubles.tensorrt import VERSIONS
-from tests.networks import BY_NAME, SIZE, save_package
-
-MODEL = "parts/1"
-CPU = "onnxruntime-cpu"
-
-
-def picture() -> np.ndarray:
-    """Grey, with something red, green and blue in it."""
-    image = np.full((SIZE * 2, SIZE * 2, 3), 120, np.uint8)
-    for channel, corner in enumerate((8, 48, 88)):
-        image[corner : corner + 32, corner : corner + 32] = 0
-        image[corner : corner + 32, corner : corner + 32, channel] = 255
-    return image
+from tests.upgrades import CPU, MODEL, install, picture, wait_for
 
 
 @pytest.fixture
 def data(tmp_path):
     """A data directory with a model that has a golden picture."""
-    folder = save_package(tmp_path / "package", BY_NAME["yolov8-raw"])
-    ModelStore(tmp_path / "data" / "models").install(MODEL, folder, prove=lambda package: None)
-    golden = tmp_path / "data" / "models" / MODEL / "golden"
-    golden.mkdir()
-    cv2.imwrite(str(golden / "colours.png"), picture())
-    return tmp_path / "data"
+    return install(tmp_path / "data")
 
 
 @pytest.fixture
@@ -78,15 +59,6 @@ def ask(appliance):
 
 def engine(appliance):
     return next((m.engine_name for m in appliance.pool.loaded()), None)
-
-
-def wait_for(condition, what=lambda: ""):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"waited in vain; {what()}")
 
 
 def upgraded(appliance):
