@@ -40,7 +40,7 @@ class ImageFormat(NamedTuple):
     """A file format: its name, its first bytes, and how it is read before it is decoded.
 
     Attributes:
-        name: as people write it; in lower case, as the setting ``image_formats`` does.
+        name: as people write it; the setting ``image_formats`` has it in lower case.
         magic: matches the first bytes. No base64 text of a picture begins like one.
         size: width and height as the header tells them.
         strip: the file without its metadata.
