@@ -39,7 +39,7 @@ _CONNECTIONS = 1024
 _OPEN_FILES = 4096
 # Options of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_KEPT_BYTES = 32 * MEBI
+_KEPT_BYTES = 16 * MEBI
 
 
 def serve(settings: Settings, announce: Callable[[str], None]) -> None:
