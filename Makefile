@@ -30,7 +30,7 @@ bench: $(VENV)/.installed ## Start-up time, memory and speed on this machine, an
 	@$(BIN)/python benchmarks/refusals.py
 
 clean: ## Remove the virtual environments and everything that was built
-	rm -rf $(VENV) .venv-clients build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-clients .venv-rtx build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Both are editable installs: a changed source file needs no new installation.

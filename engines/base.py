@@ -21,7 +21,15 @@ class EngineError(Exception):
 
 
 class EngineOpenError(EngineError):
-    """The weights cannot be executed on this device; the message says why."""
+    """The weights cannot be executed on this device, or not now; the message says why."""
+
+
+class PlanMismatchError(EngineOpenError):
+    """An engine on disk is damaged, forged, or made for another device or TensorRT: build anew."""
+
+
+class EngineLostError(EngineError):
+    """The GPU refuses all further work of this process, which must be started again."""
 
 
 class FeedError(EngineError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -43,6 +45,33 @@ def publish_folder(target: Path, fill: Callable[[Path], None]) -> None:
     _sync_folder(target.parent)
 
 
+def publish_file(target: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Make ``target`` hold ``content``; a crash leaves the old file, or none, never a part.
+
+    Args:
+        target: replaced if it exists; its folder is made if it does not.
+        content: the whole file.
+        mode: permissions, which the file has before it gets its name.
+
+    Raises:
+        OSError: the disk is full, read-only or failing.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=STAGING_PREFIX, dir=target.parent)  # mode 0600
+    staging = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        staging.replace(target)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
 def remove_folder(target: Path) -> None:
     """Delete ``target`` so that a crash leaves all of it or nothing that looks like it."""
     doomed = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=target.parent))
@@ -52,9 +81,40 @@ def remove_folder(target: Path) -> None:
 
 
 def sweep_staging(root: Path) -> None:
-    """Delete what an interrupted ``publish_folder`` or ``remove_folder`` left below ``root``."""
+    """Delete what an interrupted ``publish_…`` or ``remove_folder`` left below ``root``."""
     for leftover in list(root.rglob(STAGING_PREFIX + "*")):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def content_hash(path: Path, cache: Path) -> str:
+    """SHA-256 of a file in hexadecimal; a file that was hashed before is not read again.
+
+    Args:
+        path: the file.
+        cache: a JSON file that remembers hashes of files by their size, times and inode.
+
+    Raises:
+        OSError: the file cannot be read, or the cache not be written.
+    """
+    status = path.stat()
+    # The change time cannot be set by a program, so restoring the other times hides nothing.
+    now = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    try:
+        known = dict(json.loads(cache.read_bytes()))
+    except (OSError, ValueError, TypeError):
+        known = {}  # not there yet, or damaged: everything is hashed once more
+    if known.get(str(path), [])[:-1] == now:
+        return str(known[str(path)][-1])
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    known[str(path)] = [*now, digest.hexdigest()]
+    publish_file(cache, json.dumps(known, indent=1).encode())
+    return digest.hexdigest()
 
 
 @contextmanager

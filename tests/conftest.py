@@ -79,24 +79,41 @@ def clients_python() -> Path:
     """The Python of ``.venv-clients``, which holds the client libraries that our users have.
 
     They need ``opencv-python``, which shares its folder with our headless wheel, so they live
-    in an environment of their own. It is made here when it is missing or out of date.
+    in an environment of their own.
     """
-    folder = ROOT / ".venv-clients"
-    pins = ROOT / "tests" / "clients.txt"
+    return _environment(".venv-clients", "clients.txt", "the client libraries")
+
+
+@pytest.fixture(scope="session")
+def rtx_environment() -> dict[str, str]:
+    """Variables with which a child finds TensorRT-RTX as ``tensorrt``: a real builder, no GPU.
+
+    Its two wheels lie in ``.venv-rtx``, without what they would bring; nothing of ours needs them.
+    """
+    python = _environment(".venv-rtx", "rtx.txt", "TensorRT-RTX", "--no-deps")
+    (packages,) = python.parent.parent.glob("lib/python*/site-packages")
+    paths = (ROOT, ROOT / "tests" / "rtx", packages)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
+
+
+def _environment(name: str, pins: str, what: str, *options: str) -> Path:
+    """The Python of an environment, made here when it is missing or out of date."""
+    folder = ROOT / name
+    requirements = ROOT / "tests" / pins
     stamp = folder / ".made-from"
-    wanted = hashlib.sha256(pins.read_bytes() + sys.version.encode()).hexdigest()
+    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
     python = folder / "bin" / "python"
     if stamp.is_file() and stamp.read_text() == wanted:
         return python
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for command in (
         [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [*pip, "--only-binary=:all:", "--requirement", str(pins)],
+        [*pip, "--only-binary=:all:", *options, "--requirement", str(requirements)],
     ):
         made = subprocess.run(command, capture_output=True, text=True)
         if made.returncode:
             last = (made.stderr.strip() or made.stdout.strip()).splitlines()[-1:]
-            pytest.skip(f"the client libraries cannot be installed here: {' '.join(last)}")
+            pytest.skip(f"{what} cannot be installed here: {' '.join(last)}")
     stamp.write_text(wanted)
     return python
 
