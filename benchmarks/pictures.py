@@ -314,7 +314,8 @@ _WORK = [
     ),
     Bomb("BMP, 10 million ends of line", _bmp_lines, 200),
     Bomb("BMP 8000 x 8000 without pixels", lambda: bmp(WIDE, WIDE, 24, 0, b""), 400),
-    Bomb("BMP 64,000,000 x 1", lambda: bmp(64_000_000, 1, 8, 1, b"\0\1"), 400),
+    Bomb("BMP 64,000,000 x 1", lambda: bmp(64_000_000, 1, 8, 1, b"\0\1"), 413),
+    Bomb("PNG 1 x 64,000,000", lambda: png(1, 64_000_000, 8, 0, [b"\0"] * 100), 413),
     Bomb("PNG 8000 x 8000 without pixels", lambda: png(WIDE, WIDE, 8, 2, []), 400),
 ]
 

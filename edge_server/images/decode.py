@@ -25,6 +25,9 @@ DEFAULT_FORMATS = frozenset({"jpeg", "png", "webp", "bmp"})
 # is a walk over all of its pixels. So many are accepted of the largest picture, more of smaller.
 _MAX_SCANS = 20
 
+# OpenCV reads no longer side; Pillow would, at a high price for every row.
+_MAX_SIDE = 2**20
+
 # EXIF orientation: whether rows become columns, then how ``cv2.flip`` mirrors (Exif 2.32, 4.6.4).
 _TURNS = {
     2: (False, 1),
@@ -104,6 +107,11 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise ImageTooLargeError(
             f"The picture has too many pixels: {width} x {height} is {width * height}, and this "
             f"server accepts {max_pixels}. Send a smaller one."
+        )
+    if max(width, height) > _MAX_SIDE:
+        raise ImageTooLargeError(
+            f"The picture of {width} x {height} pixels has a side of more than {_MAX_SIDE}. Send "
+            "it in parts."
         )
 
 

@@ -40,7 +40,7 @@ class ImageFormat(NamedTuple):
     """A file format: its name, its first bytes, and how it is read before it is decoded.
 
     Attributes:
-        name: as people write it; in lower case, as the setting ``image_formats`` does.
+        name: as people write it; the setting ``image_formats`` has it in lower case.
         magic: matches the first bytes. No base64 text of a picture begins like one.
         size: width and height as the header tells them.
         strip: the file without its metadata.
@@ -151,15 +151,19 @@ def _strip_png(view: memoryview) -> Stripped:
         if kind == b"eXIf":
             exif = view[start + 8 : position - 4]
         elif kind in (b"PLTE", b"IDAT", b"IEND"):
-            (checksum,) = struct.unpack_from(">I", view, position - 4)
-            if zlib.crc32(view[start + 4 : position - 4]) != checksum:
-                raise ValueError("wrong checksum")
             parts.append(view[start:position])
         if kind == b"IEND":
+            _check_checksums(parts[1:])
             return Stripped(b"".join(parts), exif_orientation(exif))
     raise ImageTooLargeError(
         f"The PNG has more than {_PNG_MAX_CHUNKS} chunks. Save it again without metadata."
     )
+
+
+def _check_checksums(chunks: list[memoryview]) -> None:
+    for chunk in chunks:
+        if zlib.crc32(chunk[4:-4]) != struct.unpack(">I", chunk[-4:])[0]:
+            raise ValueError("wrong checksum")
 
 
 def _webp_size(view: memoryview) -> Size:

@@ -1,0 +1,1 @@
+"""A fuzz campaign against a running server: mutated pictures and mutated JSON."""
