@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import urllib.error
 import urllib.request
 from typing import Any
@@ -41,7 +42,7 @@ def infer_over_http(url: str, model_id: str, encoded: bytes, *, draw: bool) -> d
         request = urllib.request.Request(  # noqa: S310 - the scheme is checked above
             url.rstrip("/") + "/infer/object_detection",
             data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", **_key_header()},
         )
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
             answer: dict[str, Any] = json.loads(response.read())
@@ -78,6 +79,12 @@ def infer_in_process(
         body, _ = answer(model.package, image, prediction, drawing)
     found: dict[str, Any] = msgspec.to_builtins(body)
     return found
+
+
+def _key_header() -> dict[str, str]:
+    """The key of the server, when it is in the environment as it is for the server itself."""
+    key = os.environ.get("EDGE_SERVER_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

@@ -80,19 +80,20 @@ class Access:
             KeyRequiredError: the key is missing or wrong.
             AccessDeniedError: the caller may not change the store of this server.
         """
-        if req.uri_template in STORE_ROUTES:
+        if req.uri_template in STORE_ROUTES and req.method == "POST":
             self._check_change(req)
         elif self.key and self.key_for == "all" and req.uri_template not in OPEN_ROUTES:
             self._check_key(req)
 
     def _allow_origin(self, req: falcon.Request, resp: falcon.Response) -> None:
         origin = req.get_header("Origin")
+        if "*" not in self.allow_origins:
+            resp.append_header("Vary", "Origin")
         if origin is None:
             return
         if "*" in self.allow_origins:
             resp.set_header("Access-Control-Allow-Origin", "*")
         else:
-            resp.append_header("Vary", "Origin")
             if origin not in self.allow_origins:
                 return
             resp.set_header("Access-Control-Allow-Origin", origin)
@@ -103,6 +104,8 @@ class Access:
         if not _is_address(req.remote_addr):  # no browser opens a Unix socket
             return
         name = _host_name(req)
+        if not name:  # HTTP/1.0 has none, and no browser speaks that
+            return
         if not (_is_address(name) or name in self._names or name.endswith(".localhost")):
             raise AccessDeniedError(
                 f"This server is not known as {name[:100]!r}. Ask for it as localhost or by its "
@@ -115,13 +118,17 @@ class Access:
         return frozenset({"localhost", own, f"{own}.local", *map(str.lower, self.allowed_hosts)})
 
     def _check_change(self, req: falcon.Request) -> None:
+        if self.key:
+            self._check_key(req)
+        else:
+            self._check_own(req)
         if (req.content_type or "").partition(";")[0].strip().lower() != falcon.MEDIA_JSON:
             raise falcon.HTTPUnsupportedMediaType(
                 description="Send a JSON body with Content-Type: application/json."
             )
-        if self.key:
-            self._check_key(req)
-            return
+
+    def _check_own(self, req: falcon.Request) -> None:
+        """Let programs and pages of this machine alone pass."""
         if not _is_local(req):
             raise AccessDeniedError(
                 "The models of this server are changed from other machines only with a key, and "

@@ -20,6 +20,7 @@ from typing import Any
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer, UnixWSGIServer
+from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import Error
 
 from edge_server.api.guard import GuardedParser, JsonErrorTask
@@ -44,6 +45,12 @@ _IDLE_S = 120
 # Requests sent ahead are parsed as they come: in 8 KiB there are at most 300.
 _HEAD_BYTES = 8 * 1024
 _ACCEPTED_AT_ONCE = 8
+# Answered by threads of their own, so that clients, probes and people hear how the server stands
+# whatever it is working on.
+_QUICK_PATHS = frozenset(
+    ("/", "/info", "/healthz", "/readiness", "/metrics", "/models", "/model/registry")
+)
+_QUICK_THREADS = 2
 
 
 class RequestTimeout(Error):  # type: ignore[misc]
@@ -266,6 +273,14 @@ class _Listener:
     def __init__(self, *args: Any, **keywords: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **keywords)
         self.lobby = Lobby(self._map)  # type: ignore[attr-defined]
+        self._quick = ThreadedTaskDispatcher()
+        self._quick.set_thread_count(_QUICK_THREADS)
+
+    def add_task(self, task: Channel) -> None:
+        """Have the first request of a connection answered by a thread."""
+        quick = getattr(task.requests[0], "path", "") in _QUICK_PATHS  # a refused one has none
+        dispatcher = self._quick if quick else self.task_dispatcher  # type: ignore[attr-defined]
+        dispatcher.add_task(task)
 
     def readable(self) -> bool:
         """Whether to wait for new connections; asked at every turn of the main loop."""

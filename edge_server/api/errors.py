@@ -42,13 +42,14 @@ def _known(
     req: falcon.Request, resp: falcon.Response, error: errors.EdgeServerError, params: object
 ) -> None:
     status = _STATUSES.get(type(error), falcon.HTTP_500)
-    if status.startswith("5"):
-        log.error("%s %s: %s", req.method, req.path, error)
     if isinstance(error, errors.BusyError):
         resp.set_header("Retry-After", "1")
+    elif status.startswith("5"):
+        log.error("%s %r: %s", req.method, req.path, error)
     body: dict[str, Any] = {"message": str(error)}
     if isinstance(error, errors.KeyRequiredError):
         body["status"] = 401
+        resp.set_header("WWW-Authenticate", "Bearer")
     _answer(resp, status, body)
 
 
@@ -72,7 +73,7 @@ def _http(
 def _unexpected(
     req: falcon.Request, resp: falcon.Response, error: Exception, params: object
 ) -> None:
-    log.error("%s %s failed", req.method, req.path, exc_info=error)
+    log.error("%s %r failed", req.method, req.path, exc_info=error)
     _answer(resp, falcon.HTTP_500, {"message": "Internal error."})
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import falcon
 import msgspec
 
+from edge_server.errors import RequestError
+
 
 @dataclass
 class Trace:
@@ -20,6 +22,7 @@ class Trace:
         model_id: the model as the caller named it.
         load_s: seconds this request spent loading a model; 0 when none was loaded.
         engine: the name of the engine that ran.
+        head_only: the answer is to be left out, but for its headers.
         began: when the request was read, on the clock ``time.perf_counter``.
     """
 
@@ -28,6 +31,7 @@ class Trace:
     model_id: str | None = None
     load_s: float = 0.0
     engine: str | None = None
+    head_only: bool = False
     began: float = field(default_factory=time.perf_counter)
 
     def elapsed(self) -> float:
@@ -54,7 +58,14 @@ def trace_of(req: falcon.Request) -> Trace:
 
 
 def body_of(req: falcon.Request) -> bytes:
-    """The whole body, bounded by the server before it comes here. May be asked for twice."""
+    """The whole body, bounded by the server before it comes here. May be asked for twice.
+
+    Raises:
+        RequestError: it is compressed.
+    """
+    encoding = req.get_header("Content-Encoding", default="identity")
+    if encoding.lower() != "identity":
+        raise RequestError(f"The body is encoded as {encoding[:40]!r}; send it as it is.")
     if "body" not in req.context:
         req.context.body = req.bounded_stream.read()
     body: bytes = req.context.body

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -31,6 +31,7 @@ from edge_server.errors import (
     EngineGoneError,
     ImageError,
     ModelFailedError,
+    PackageError,
     RequestTooLargeError,
 )
 from edge_server.images.sources import ImageReader
@@ -41,6 +42,8 @@ from edge_server.vision.predictions import Image, Prediction
 
 _FRAME = "application/octet-stream"
 _HEIGHT, _WIDTH, _COLOUR = "X-Image-Height", "X-Image-Width", "X-Image-Colour"
+# So many of the largest size may come in one request: it keeps a thread busy until its end.
+_LARGE_PICTURES = 4
 _UPLOAD = {
     "type": "object",
     "properties": {"file": {"type": "string", "format": "binary"}},
@@ -83,6 +86,9 @@ class Runner:
                     for part in _passes(pictures, model.max_pass, self.max_pixels):
                         answers += self._answers(model, part, request, trace)
                 return answers
+            except (ModelFailedError, PackageError):
+                self.metrics.observe_error(request.model_id)
+                raise
             except EngineGoneError as error:
                 if answers:
                     raise BusyError(f"{error} Send the same request again.") from error
@@ -101,11 +107,7 @@ class Runner:
     def _predict(self, model: Model, part: list[Image], request: InferRequest) -> list[Prediction]:
         began = time.perf_counter()
         model_id = model.package.model_id
-        try:
-            predictions, _ = model.predict(part, request.params)
-        except ModelFailedError:
-            self.metrics.observe_error(model_id)
-            raise
+        predictions, _ = model.predict(part, request.params)
         self.metrics.observe_inference(model_id, time.perf_counter() - began, len(part))
         return predictions
 
@@ -140,13 +142,25 @@ class InferResource:
                 f"The request has {len(pictures)} pictures, and this server takes "
                 f"{self._max_images} at once. Send them in several requests."
             )
-        # Decoded one by one as the model takes them: a list of bombs must not stand in memory.
-        images = (self._decode(picture, request) for picture in pictures)
+        images = self._decoded(pictures, request)
         bodies = [body for body, _ in self._runner.run(request, images, trace)]
         send(resp, bodies if many else bodies[0])
 
-    def _decode(self, picture: Picture, request: InferRequest) -> Image:
-        return self._reader.from_object(structs.asdict(picture), auto_orient=request.auto_orient)
+    def _decoded(self, pictures: Sequence[Picture], request: InferRequest) -> Iterator[Image]:
+        """Decoded one by one as the model takes them: a list of bombs must not stand in memory."""
+        deadline, pixels = self._reader.fetcher.deadline(), 0
+        most = _LARGE_PICTURES * self._reader.max_pixels
+        for picture in pictures:
+            image = self._reader.from_object(
+                structs.asdict(picture), auto_orient=request.auto_orient, deadline=deadline
+            )
+            pixels += image.size // 3
+            if pixels > most:
+                raise RequestTooLargeError(
+                    f"The pictures of the request have more than {most} pixels together. Send "
+                    "them in several requests."
+                )
+            yield image
 
 
 class LegacyResource:
@@ -193,7 +207,7 @@ class LegacyResource:
         trace = trace_of(req)
         query = read_query(req.params, LegacyQuery)
         request = legacy_request(query, f"{project}/{version}")
-        images = [self._picture(req, query)]
+        images = (self._picture(req, sent) for sent in [query])  # once it is known who is asked
         ((body, jpeg),) = self._runner.run(request, images, trace)
         if query.format == "image":
             resp.content_type = falcon.MEDIA_JPEG
@@ -243,8 +257,12 @@ def _uploaded_file(req: falcon.Request) -> bytes:
         req.bounded_stream, req.content_type, req.content_length
     )
     for part in form:
-        if part.name == "file":
-            if not part.filename:
+        try:
+            name, filename = part.name, part.filename
+        except UnicodeDecodeError as error:
+            raise ImageError("A header of the multipart form is no UTF-8.") from error
+        if name == "file":
+            if not filename:
                 raise ImageError("The multipart part 'file' is a text field; send it as a file.")
             return bytes(part.stream.read())
     raise ImageError("The multipart form has no part named 'file' that holds the picture.")

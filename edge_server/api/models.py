@@ -94,13 +94,13 @@ class InstalledResource:
         "Delete a model from disk",
         body=ModelBody,
         answer=Deleted,
-        refusals=(400, 401, 403, 404, 415, 422),
+        refusals=(400, 401, 403, 404, 415, 422, 503),
     )
     def on_post_delete(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Requests that run with it are answered first."""
         model_id = read_json(body_of(req), ModelBody).model_id
-        self._pool.remove(model_id)
         self._store.delete(model_id)
+        self._pool.remove(model_id)
         send(resp, Deleted(model_id))
 
     def _state(self, model_id: str, states: Mapping[str, pool.ModelState]) -> ModelState:

@@ -16,8 +16,10 @@ class Observer:
         self._metrics = metrics
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Start the clock."""
-        begin(req)
+        """Start the clock. HEAD is answered wherever GET is."""
+        trace = begin(req)
+        if req.method == "HEAD":
+            trace.head_only, req.method = True, "GET"
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, resource: object, succeeded: bool
@@ -32,6 +34,9 @@ class Observer:
             received=req.content_length or 0,
             sent=len(resp.data or b""),
         )
+        if trace.head_only:
+            resp.set_header("Content-Length", str(len(resp.data or b"")))
+            resp.data = None
         cold = trace.load_s > 0
         resp.set_header("X-Request-ID", trace.request_id)
         resp.set_header("X-Processing-Time", f"{trace.elapsed():.6f}")

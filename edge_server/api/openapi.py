@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from edge_server import __version__
-from edge_server.api.answers import NotFound, Refusal, Violations
+from edge_server.api.answers import NotFound, Refusal, Status, Violations
 from edge_server.api.fields import NULLABLE
 from edge_server.api.operations import JSON, Operation
 
@@ -38,12 +38,12 @@ _REFUSALS: Mapping[int, Any] = {
     415: Refusal | NotFound,
     422: Violations,
     500: Refusal,
-    503: Refusal,
+    503: Refusal | Status,
     507: Refusal,
 }
 # Any route may answer these: bad framing, a key that is missing, a name that is not this server's.
 _EVERYWHERE = (400, 401, 403)
-_METHODS = ("get", "post", "head")
+_METHODS = ("get", "post")
 _TAGS = {
     "infer": "inference",
     "{project}": "inference",

@@ -41,10 +41,6 @@ class StatusResource:
         """For the person who opens the address in a browser."""
         send(resp, Home(NAME, __version__, _LINKS))
 
-    @operation("Whether the server answers")
-    def on_head(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """For container health checks."""
-
     @operation("Name, version and an id of this process", answer=Info)
     def on_get_info(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Clients ask this to see whether they found the right server."""

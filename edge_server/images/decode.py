@@ -25,8 +25,9 @@ DEFAULT_FORMATS = frozenset({"jpeg", "png", "webp", "bmp"})
 # is a walk over all of its pixels. So many are accepted of the largest picture, more of smaller.
 _MAX_SCANS = 20
 
-# OpenCV reads no longer side; Pillow would, at a high price for every row.
-_MAX_SIDE = 2**20
+# The longest side that a JPEG can have: what is longer could not be answered with a picture, and
+# takes a high price for every row.
+_MAX_SIDE = 65_535
 
 # EXIF orientation: whether rows become columns, then how ``cv2.flip`` mirrors (Exif 2.32, 4.6.4).
 _TURNS = {

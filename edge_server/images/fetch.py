@@ -74,8 +74,16 @@ class UrlFetcher:
         """Made for the first https URL: reading the system's certificates takes a while."""
         return ssl.create_default_context()
 
-    def fetch(self, url: str) -> bytes:
+    def deadline(self) -> float:
+        """When a fetch that begins now has to end, on the monotonic clock."""
+        return time.monotonic() + self._timeout_s
+
+    def fetch(self, url: str, deadline: float | None = None) -> bytes:
         """The body of the answer to ``GET url``.
+
+        Args:
+            url: of a picture.
+            deadline: of several fetches together; None for a fetch of its own.
 
         Raises:
             ImageError: the URL is malformed or not permitted, or the fetch fails, is too slow
@@ -84,12 +92,11 @@ class UrlFetcher:
         """
         _take(self._fetches)
         try:
-            return self._follow(_parse_url(url))
+            return self._follow(_parse_url(url), deadline or self.deadline())
         finally:
             self._fetches.release()
 
-    def _follow(self, target: _Target) -> bytes:
-        deadline = time.monotonic() + self._timeout_s
+    def _follow(self, target: _Target, deadline: float) -> bytes:
         for _ in range(self._max_redirects + 1):
             self._policy.check_url(target.scheme, target.host)
             answer = self._get(target, deadline)

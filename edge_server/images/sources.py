@@ -15,6 +15,7 @@ from edge_server.vision.predictions import Image
 
 Buffer = bytes | bytearray | memoryview
 
+_NPY_IN_BASE64 = b"k05VTVBZ"
 _DATA_URI = re.compile(rb"\s*data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
@@ -68,20 +69,24 @@ class ImageReader:
         """
         return self.from_bytes(_decode_base64(text), auto_orient=auto_orient)
 
-    def from_url(self, url: str, *, auto_orient: bool) -> Image:
-        """A picture file that this server fetches.
+    def from_url(self, url: str, *, auto_orient: bool, deadline: float | None = None) -> Image:
+        """A picture file that this server fetches, until ``deadline``; see ``UrlFetcher.fetch``.
 
         Raises:
             ImageError: the URL is not permitted, the fetch fails, or the file is not accepted.
         """
-        return self.from_bytes(self.fetcher.fetch(url), auto_orient=auto_orient)
+        return self.from_bytes(self.fetcher.fetch(url, deadline), auto_orient=auto_orient)
 
     def from_numpy(self, body: Buffer) -> Image:
         """A uint8 array as ``numpy.save`` writes it: (H, W, 3) in BGR, (H, W, 1) or (H, W).
 
+        Base64 text of it is read as well.
+
         Raises:
             ImageError: it is something else (a pickle, say), or not complete or too large.
         """
+        if bytes(body[: len(_NPY_IN_BASE64)]) == _NPY_IN_BASE64:
+            body = _decode_base64(body)
         return decode_npy(body, max_pixels=self.max_pixels)
 
     def from_pixels(self, body: Buffer, *, height: int, width: int, colour: str) -> Image:
@@ -94,10 +99,13 @@ class ImageReader:
             body, height=height, width=width, colour=colour, max_pixels=self.max_pixels
         )
 
-    def from_object(self, image: Mapping[str, object], *, auto_orient: bool) -> Image:
+    def from_object(
+        self, image: Mapping[str, object], *, auto_orient: bool, deadline: float | None = None
+    ) -> Image:
         """A picture as JSON bodies carry it: ``{"type": …, "value": text}``.
 
-        The type is ``base64``, ``url``, or ``numpy`` for ``.npy`` as base64 text.
+        The type is ``base64``, ``url``, or ``numpy`` for ``.npy`` as base64 text. ``deadline`` is
+        for URLs.
 
         Raises:
             ImageError: type or value is not accepted, or the picture is not.
@@ -112,8 +120,9 @@ class ImageReader:
             raise ImageError(f"A picture of type {kind!r} needs a text as 'value', not {found}.")
         if kind == "numpy":
             return self.from_numpy(_decode_base64(value))
-        read = self.from_base64 if kind == "base64" else self.from_url
-        return read(value, auto_orient=auto_orient)
+        if kind == "url":
+            return self.from_url(value, auto_orient=auto_orient, deadline=deadline)
+        return self.from_base64(value, auto_orient=auto_orient)
 
 
 def _decode_base64(text: str | Buffer) -> bytes:

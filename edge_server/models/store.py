@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from edge_server.errors import ModelExistsError, ModelNotFoundError
+from edge_server.errors import BusyError, ModelExistsError, ModelNotFoundError
 from edge_server.models.aliases import resolve_alias
 from edge_server.models.identify import Hints
 from edge_server.models.ids import model_folder, model_id_of
@@ -116,14 +116,23 @@ class ModelStore:
 
         Raises:
             ModelNotFoundError: it is not installed, or ships inside the package.
+            BusyError: a model is being added or deleted.
         """
         target = model_folder(self._root, model_id)
         if not target.is_dir():
-            if model_folder(self._bundled, model_id).is_dir():
-                raise ModelNotFoundError(f"Model {model_id} is part of Edge Server and stays.")
-            self.find(model_id)
-        with folder_lock(self._root):
-            remove_folder(target)
+            self._refuse_delete(model_id)
+        try:
+            with folder_lock(self._root, wait=False):
+                if not target.is_dir():  # somebody else was quicker
+                    self._refuse_delete(model_id)
+                remove_folder(target)
+        except BlockingIOError:
+            raise BusyError("Another model is being added or deleted; try again shortly.") from None
+
+    def _refuse_delete(self, model_id: str) -> None:
+        if model_folder(self._bundled, model_id).is_dir():
+            raise ModelNotFoundError(f"Model {model_id} is part of Edge Server and stays.")
+        self.find(model_id)
 
     def sweep(self) -> None:
         """Delete what an installation that power ended left behind; one in progress is left."""

@@ -10,6 +10,7 @@ import pytest
 
 from edge_server.images.fetch import UrlFetcher
 from edge_server.images.sources import ImageReader
+from edge_server.images.url_policy import UrlPolicy
 from tools.fuzz import run
 from tools.fuzz.campaign import Case, Plan, Report, Tally, complaint, run_campaign, send_cases
 from tools.fuzz.pictures import mutated_picture, picture_seeds
@@ -21,7 +22,7 @@ TEXTS = text_seeds(PICTURES[0])
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    plan = Plan(pictures=3000, texts=1000, upload="multipart", slow_s=10, warm_up=500)
+    plan = Plan(pictures=3000, texts=1000, upload="raw", slow_s=10, warm_up=500)
     return run_campaign(plan, tmp_path_factory.mktemp("fuzz") / "server.log")
 
 
@@ -43,7 +44,7 @@ def test_a_campaign_does_not_make_the_server_grow(report):
 
 @pytest.mark.parametrize("file", PICTURES)
 def test_every_picture_to_start_from_is_one(file):
-    fetcher = UrlFetcher(url_input="off", max_bytes=1, timeout_s=1)
+    fetcher = UrlFetcher(UrlPolicy(url_input="off"), max_bytes=1, timeout_s=1)
     image = ImageReader(max_pixels=40 * 24, fetcher=fetcher).from_bytes(file, auto_orient=True)
     assert image.ndim == 3
 
