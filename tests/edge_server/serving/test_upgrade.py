@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -210,3 +211,16 @@ def test_a_model_that_is_removed_meanwhile_stays_removed(start):
         appliance.pool.remove(MODEL)
         wait_for(lambda: appliance.upgrader.state(MODEL) is None)
         assert engine(appliance) is None
+
+
+def test_the_weights_are_not_read_again_to_find_their_engine(start, data):
+    with start() as appliance:
+        ask(appliance)
+        upgraded(appliance)
+    weights = data / "models" / MODEL / "weights.onnx"
+    opened = []
+    sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" else None)
+    with start() as appliance:
+        assert ask(appliance)[0] == "tensorrt-fp16"
+    assert opened
+    assert str(weights) not in map(str, opened)
