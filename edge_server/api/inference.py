@@ -86,13 +86,13 @@ class Runner:
                     for part in _passes(pictures, model.max_pass, self.max_pixels):
                         answers += self._answers(model, part, request, trace)
                 return answers
-            except (ModelFailedError, PackageError):
-                self.metrics.observe_error(request.model_id)
-                raise
             except EngineGoneError as error:
                 if answers:
                     raise BusyError(f"{error} Send the same request again.") from error
                 pictures = chain(part, pictures)
+            except (ModelFailedError, PackageError):
+                self.metrics.observe_error(request.model_id)
+                raise
 
     def _answers(
         self, model: Model, part: list[Image], request: InferRequest, trace: Trace

@@ -163,7 +163,7 @@ def _saved(image: NDArray[np.uint8], name: str, **options: object) -> bytes:
 def _change_what_png_compresses(chance: random.Random, file: bytearray) -> None:
     """Filter types and pixels, which a checksum and a compressed stream would guard."""
     start = file.find(b"IDAT")
-    if start < 0:
+    if start < 4:
         return
     (length,) = struct.unpack_from(">I", file, start - 4)
     with contextlib.suppress(zlib.error):

@@ -51,7 +51,7 @@ def test_a_request_that_loads_its_model_says_so(known):
 
 
 def test_an_error_names_the_model_it_was_about(known):
-    assert send(f"{known}/no/model", b"", "text/plain").status == 400
+    assert send(f"{known}/no/model", b"", "text/plain").headers["X-Model-Id"] == "no/model"
     answer = post(f"{known}/infer/object_detection", {**BODY, "model_id": "no/m\r\nX-Evil: 1"})
     assert answer.status == 400
     assert answer.headers["X-Model-Id"] == "no/m??X-Evil: 1"

@@ -38,7 +38,7 @@ class OnePicture(UrlFetcher):
         super().__init__(UrlPolicy(), max_bytes=1, timeout_s=1)
         self.urls = []
 
-    def fetch(self, url):
+    def fetch(self, url, deadline):
         self.urls.append(url)
         return PNG
 
