@@ -195,7 +195,7 @@ class LegacyResource:
         headers={
             _HEIGHT: "Rows of a frame of raw pixels, sent as application/octet-stream.",
             _WIDTH: "Its columns.",
-            _COLOUR: "Its colour order: BGR (default), RGB or GRAY.",
+            _COLOUR: "Its colour order: BGR (default), RGB, GRAY, BGRA or RGBA.",
         },
         answer={"application/json": AnyAnswer, "image/jpeg": BINARY},
         refusals=_REFUSALS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import falcon
 import msgspec
 
@@ -35,8 +37,8 @@ class Observer:
             sent=len(resp.data or b""),
         )
         if trace.head_only:
-            resp.set_header("Content-Length", str(len(resp.data or b"")))
-            resp.data = None
+            length, resp.data = len(resp.data or b""), None
+            resp.set_stream(io.BytesIO(), length)  # Falcon counts any other body itself
         cold = trace.load_s > 0
         resp.set_header("X-Request-ID", trace.request_id)
         resp.set_header("X-Processing-Time", f"{trace.elapsed():.6f}")

@@ -205,6 +205,18 @@ def test_every_route_that_changes_the_store_is_guarded(client):
     assert changing == STORE_ROUTES
 
 
+def test_a_refused_delete_leaves_a_model_in_memory(tmp_path):
+    with running_server(tmp_path) as url:
+        post(f"{url}/model/add", {"model_id": "demo-parts/1"})
+        assert post(f"{url}/models/delete", {"model_id": "demo-parts/1"}).status == 404
+        assert len(send(f"{url}/model/registry").json["models"]) == 1
+
+
+def test_other_methods_of_a_guarded_route_are_not_answered(client):
+    answer = client(key=KEY).simulate_put("/models/delete")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
+
+
 def test_the_key_of_a_real_server_comes_from_its_environment(tmp_path):
     environment = {"EDGE_SERVER_KEY": KEY}
     with running_server(tmp_path, environment=environment) as url:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from tests.edge_server.api.conftest import picture, post, send
-from tests.support import ROOT
+from tests.support import ROOT, running_server
 
 MODELS = {
     "detection": ("object_detection", "demo-parts/1"),
@@ -237,6 +237,11 @@ BAD_BODIES = {
     "text": (b"hello, server", "text/plain", {}, 400),
     "cut short": (picture()[:200], "image/jpeg", {}, 400),
     "pickle": (pickled(), "application/octet-stream", {}, 400),
+    "part whose name is no text": (form_of(picture()).replace(b'"file"', b'"\xff"'),
+                                   "multipart/form-data; boundary=XX", {}, 400),
+    "compressed": (picture(), "image/jpeg", {"Content-Encoding": "gzip"}, 400),
+    "tall beyond all pictures": (npy_of(np.zeros((70_000, 1), np.uint8)),
+                                 "application/octet-stream", {}, 413),
     "TIFF": (b"II*\0" + bytes(60), "image/tiff", {}, 415),
     "wrong part": (form_of(picture()).replace(b'"file"', b'"image"'),
                    "multipart/form-data; boundary=XX", {}, 400),
@@ -275,3 +280,34 @@ def test_every_route_refuses_what_is_no_request(server, route):
     assert send(url, form, "application/x-www-form-urlencoded").status == 200
     assert send(url, form, "text/plain").status == 200
     assert send(url, form).status == 200
+
+
+def test_the_pictures_of_a_request_have_a_limit_together(tmp_path):
+    one = {"type": "numpy", "value": text_of(npy_of(np.zeros((1000, 1000), np.uint8)))}
+    body = {"model_id": "demo-parts/1", "image": [one] * 5}
+    with running_server(tmp_path, config="max_image_megapixels = 1\n") as url:
+        refused = post(f"{url}/infer/object_detection", body)
+        assert (refused.status, "together" in refused.json["message"]) == (413, True)
+        assert post(f"{url}/infer/object_detection", {**body, "image": [one] * 4}).status == 200
+
+
+def test_how_the_server_stands_is_told_while_every_thread_works(tmp_path):
+    large = file_of(np.zeros((3000, 3000, 3), np.uint8))
+    body = {"model_id": "demo-corrosion/1", "image": [{"type": "base64", "value": text_of(large)}]}
+    with running_server(tmp_path, config="server_threads = 1\n") as url:
+        busy = [threading.Thread(target=post, args=(f"{url}/infer/classification", body))
+                for _ in range(4)]  # fmt: skip
+        for thread in busy:
+            thread.start()
+        for path in ("/healthz", "/model/registry", "/models"):
+            assert send(url + path).status == 200
+        assert any(thread.is_alive() for thread in busy)
+        for thread in busy:
+            thread.join()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/info", "/model/registry", "/openapi.json", "/nope"])
+def test_head_is_answered_as_get_without_the_body(server, path):
+    head, get = send(server + path, method="HEAD"), send(server + path)
+    assert (head.status, head.body) == (get.status, b"")
+    assert head.headers["Content-Length"] == str(len(get.body))
