@@ -181,6 +181,8 @@ def _creation_flags(recipe: BuildRecipe) -> int:
 
 
 def _tell_precision(config: Any, recipe: BuildRecipe) -> None:  # noqa: ANN401 - untyped module
+    if recipe.precision == "fp32":  # on by default: products of 10 bits, far from the weights
+        config.clear_flag(trt.BuilderFlag.TF32)
     for name in () if recipe.strongly_typed else _FLAGS[recipe.precision]:
         if not hasattr(trt.BuilderFlag, name):
             raise BuildError(

@@ -222,6 +222,17 @@ def test_precision_by_flags(build, precision, flags, monkeypatch):
     assert tuple(seen) == flags
 
 
+@on_each_version
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_fp32_is_not_rounded_to_tf32(build, precision, monkeypatch):
+    cleared = []
+    monkeypatch.setattr(
+        build.trt.IBuilderConfig, "clear_flag", lambda self, flag: cleared.append(flag.name)
+    )
+    build(precision=precision)
+    assert cleared == (["TF32"] if precision == "fp32" else [])
+
+
 @pytest.mark.parametrize("build", ["11.4.0"], indirect=True)
 def test_version_11_says_what_it_needs_where_flags_are_wanted(build):
     weights = BY_NAME["yolov8-raw"].save(build.folder / "b.onnx")
