@@ -176,6 +176,14 @@ def instructions(dockerfile: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_container_copies_every_package(dockerfile: Path):
+    copied = {word for name, rest in instructions(dockerfile) if name == "COPY"
+              for word in shlex.split(rest)}  # fmt: skip
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "tools"}
+    assert {"edge_server", "engines"} < packages <= copied
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_container_copies_only_what_exists(dockerfile: Path):
     copied = [shlex.split(rest) for name, rest in instructions(dockerfile) if name == "COPY"]
     assert copied
