@@ -39,7 +39,7 @@ def test_a_campaign_gets_past_the_first_checks(report):
 
 
 def test_a_campaign_does_not_make_the_server_grow(report):
-    assert report.memory_after - report.memory_before < 256 * 2**20
+    assert report.memory_after - report.memory_before < 64 * 2**20
 
 
 @pytest.mark.parametrize("file", PICTURES)
