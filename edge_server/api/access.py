@@ -10,6 +10,7 @@ import hmac
 import re
 import socket
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import IPv6Address, ip_address
 from typing import Literal
 from urllib.parse import urlsplit
@@ -112,7 +113,7 @@ class Access:
                 "address, or have the name added to the setting allowed_hosts."
             )
 
-    @property
+    @cached_property
     def _names(self) -> frozenset[str]:
         own = socket.gethostname().lower()
         return frozenset({"localhost", own, f"{own}.local", *map(str.lower, self.allowed_hosts)})

@@ -103,7 +103,7 @@ class ModelPool:
     """Loads models on first use and keeps them until they are removed.
 
     The one lock guards two dictionaries and is never held while a model loads, runs or closes:
-    ``states`` and ``loaded`` answer at once whatever else happens.
+    ``states`` answers at once whatever else happens.
     """
 
     def __init__(
@@ -215,10 +215,6 @@ class ModelPool:
             failures = self._failures.items()
             states += [ModelState(model_id, "failed", error=why) for model_id, why in failures]
         return states
-
-    def loaded(self) -> list[Model]:
-        """The models that are ready, in the order they were asked for. Never waits."""
-        return [state.model for state in self.states() if state.model]
 
     def _shared(self, asked: str, path: str) -> tuple[Shared[Model], float]:
         """The model and the seconds that this caller loaded it, 0.0 when it did not."""

@@ -59,7 +59,7 @@ def ask(appliance):
 
 
 def engine(appliance):
-    return next((m.engine_name for m in appliance.pool.loaded()), None)
+    return next((state.model.engine_name for state in appliance.pool.states() if state.model), None)
 
 
 def upgraded(appliance):
